@@ -1,0 +1,18 @@
+package v1alpha1
+
+// Labels and annotations on worker pods. The operator sets them; whoever changes one by hand
+// makes the pod a stranger to its pool.
+const (
+	// LabelPool is the name of the WorkerPool that a worker pod belongs to.
+	LabelPool = "workerpool.dev/pool"
+
+	// LabelOrdinal is the worker's ordinal: the number at the end of the pod's name.
+	LabelOrdinal = "workerpool.dev/ordinal"
+
+	// LabelTemplateHash identifies the template, container and handler that a worker pod was
+	// made from. Pods with another hash than the pool's are out of date.
+	LabelTemplateHash = "workerpool.dev/template-hash"
+)
+
+// Finalizer is on each WorkerPool, so that its workers drain before it goes.
+const Finalizer = "workerpool.dev/drain"

@@ -1,0 +1,211 @@
+package v1alpha1
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// WorkerPool keeps warm worker pods and runs Jobs in them.
+//
+// Creating a WorkerPool is as powerful as creating a pod in its namespace. All Jobs of a pool run
+// in the same workers: a pool is one trust domain.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:subresource:scale:specpath=.spec.replicas,statuspath=.status.replicas,selectorpath=.status.selector
+// +kubebuilder:resource:shortName=wp,categories=workerpool
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.ready`,description="Ready workers of those wanted"
+// +kubebuilder:printcolumn:name="Busy",type=integer,JSONPath=`.status.activeJobs`,description="Jobs that run now"
+// +kubebuilder:printcolumn:name="Queued",type=integer,JSONPath=`.status.queueSize`,description="Jobs in the queue"
+// +kubebuilder:printcolumn:name="Done",type=integer,JSONPath=`.status.processedJobs`,description="Jobs that finished"
+// +kubebuilder:printcolumn:name="Failed",type=integer,JSONPath=`.status.failedJobs`,description="Jobs that finished as failed"
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="Capacity",type=integer,JSONPath=`.spec.queue.capacity`,priority=1,description="Room of the queue, in Jobs"
+// +kubebuilder:printcolumn:name="Image",type=string,JSONPath=`.spec.template.spec.containers[*].image`,priority=1
+// +kubebuilder:validation:XValidation:rule="size(self.metadata.name) <= 52 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",message="metadata.name must be a DNS label of at most 52 characters, because worker pods are named after it"
+type WorkerPool struct {
+	metav1.TypeMeta `json:",inline"`
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// spec is what the pool should be.
+	// +required
+	Spec WorkerPoolSpec `json:"spec,omitzero"`
+
+	// status is what the pool is. The operator writes it, at most once a second.
+	// +optional
+	Status WorkerPoolStatus `json:"status,omitzero"`
+}
+
+// WorkerPoolSpec is what a WorkerPool should be.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.container) || self.template.spec.containers.exists(c, c.name == self.container)",message="container must be the name of one of template.spec.containers"
+// +kubebuilder:validation:XValidation:rule="has(self.container) || !has(self.template.spec.containers[0].command)",message="the job container may not set command: the worker's agent is started in its place, and each Job brings its own command"
+// +kubebuilder:validation:XValidation:rule="!has(self.container) || self.template.spec.containers.all(c, c.name != self.container || !has(c.command))",message="the job container may not set command: the worker's agent is started in its place, and each Job brings its own command"
+// +kubebuilder:validation:XValidation:rule="has(self.container) || !(has(self.template.spec.containers[0].livenessProbe) || has(self.template.spec.containers[0].readinessProbe) || has(self.template.spec.containers[0].startupProbe))",message="the job container may not set probes: the worker's agent answers its own"
+// +kubebuilder:validation:XValidation:rule="!has(self.container) || self.template.spec.containers.all(c, c.name != self.container || !(has(c.livenessProbe) || has(c.readinessProbe) || has(c.startupProbe)))",message="the job container may not set probes: the worker's agent answers its own"
+// +kubebuilder:validation:XValidation:rule="has(self.container) || !has(self.template.spec.containers[0].lifecycle)",message="the job container may not set lifecycle: the worker's agent ends its jobs by itself"
+// +kubebuilder:validation:XValidation:rule="!has(self.container) || self.template.spec.containers.all(c, c.name != self.container || !has(c.lifecycle))",message="the job container may not set lifecycle: the worker's agent ends its jobs by itself"
+// +kubebuilder:validation:XValidation:rule="!has(self.template.spec.restartPolicy) || self.template.spec.restartPolicy == 'Always'",message="template.spec.restartPolicy must be Always: a worker outlives its jobs"
+// +kubebuilder:validation:XValidation:rule="!has(self.template.spec.hostPID) || !self.template.spec.hostPID",message="template.spec.hostPID may not be true: the agent must be the first process of its container, so that it can end all that a job started"
+// +kubebuilder:validation:XValidation:rule="!has(self.template.spec.shareProcessNamespace) || !self.template.spec.shareProcessNamespace",message="template.spec.shareProcessNamespace may not be true: the agent must be the first process of its container, so that it can end all that a job started"
+type WorkerPoolSpec struct {
+	// replicas is the number of workers wanted. It is 1 if unset. `kubectl scale` and autoscalers set it.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=10000
+	Replicas *int32 `json:"replicas,omitempty"`
+
+	// slots is the number of Jobs that one worker runs at once. Jobs that run at once in one worker
+	// are not isolated from each other.
+	// +optional
+	// +default=1
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=256
+	Slots int32 `json:"slots,omitempty"`
+
+	// template is the pod template of the workers. Any image can be a worker: the agent that runs
+	// Jobs is put into it. A change replaces the workers one by one as they become idle.
+	// +required
+	Template corev1.PodTemplateSpec `json:"template,omitzero"`
+
+	// container is the name of the container that runs Jobs: the first one of the template if unset.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	Container string `json:"container,omitempty"`
+
+	// queue bounds the Jobs that wait for a worker.
+	// +optional
+	// +default={}
+	Queue QueueSpec `json:"queue,omitzero"`
+
+	// drainTimeoutSeconds is how long a worker that is being removed may go on with the Jobs it runs.
+	// It becomes the pods' terminationGracePeriodSeconds, unless the template sets one, and so bounds
+	// eviction and node drain too.
+	// +optional
+	// +default=300
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=604800
+	DrainTimeoutSeconds *int32 `json:"drainTimeoutSeconds,omitempty"`
+}
+
+// QueueSpec bounds the Jobs that wait for a worker.
+//
+// +kubebuilder:validation:MinProperties=0
+type QueueSpec struct {
+	// capacity is the number of Jobs that the queue holds. Jobs beyond it stay Pending with reason
+	// QueueFull and come in, in order, as room appears: none is refused.
+	// +optional
+	// +default=1000
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100000
+	Capacity int32 `json:"capacity,omitempty"`
+}
+
+// WorkerPoolStatus is what a WorkerPool is.
+type WorkerPoolStatus struct {
+	// conditions of the pool: Ready, Progressing, QueueFull.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	// +kubebuilder:validation:MaxItems=16
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+
+	// observedGeneration is the generation of the spec that this status is about.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+
+	// ready is the number of ready workers and of wanted ones, for people: `3/5`.
+	// +optional
+	// +kubebuilder:validation:MaxLength=32
+	Ready string `json:"ready,omitempty"`
+
+	// replicas is the number of worker pods, those that are being removed left out.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Replicas *int32 `json:"replicas,omitempty"`
+
+	// readyReplicas is the number of workers that are ready for Jobs.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	ReadyReplicas *int32 `json:"readyReplicas,omitempty"`
+
+	// updatedReplicas is the number of worker pods made from the present template.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	UpdatedReplicas *int32 `json:"updatedReplicas,omitempty"`
+
+	// desiredReplicas is the number of workers wanted.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	DesiredReplicas *int32 `json:"desiredReplicas,omitempty"`
+
+	// selector selects the pool's pods, for the scale subresource.
+	// +optional
+	// +kubebuilder:validation:MaxLength=512
+	Selector string `json:"selector,omitempty"`
+
+	// workers is the number of workers that are connected and take Jobs.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Workers *int32 `json:"workers,omitempty"`
+
+	// queueSize is the number of Jobs in the queue.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	QueueSize *int64 `json:"queueSize,omitempty"`
+
+	// activeJobs is the number of Jobs that run now.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	ActiveJobs *int64 `json:"activeJobs,omitempty"`
+
+	// processedJobs is the number of Jobs that have finished, in either way, since the pool was made.
+	// A crash of the operator may lose the counts of its last second.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	ProcessedJobs *int64 `json:"processedJobs,omitempty"`
+
+	// failedJobs is the number of those that finished as failed.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	FailedJobs *int64 `json:"failedJobs,omitempty"`
+}
+
+// Conditions of a WorkerPool.
+const (
+	// PoolReady is true when all wanted workers are ready, at 0 of 0 too.
+	PoolReady = "Ready"
+	// PoolProgressing is true while workers are made, replaced or removed, and false when that
+	// is done or stuck: the reason tells which.
+	PoolProgressing = "Progressing"
+	// PoolQueueFull is true while Jobs wait because the queue is full.
+	PoolQueueFull = "QueueFull"
+)
+
+// Reasons of a WorkerPool's conditions.
+const (
+	ReasonAllReady          = "AllWorkersReady"
+	ReasonNotReady          = "WorkersNotReady"
+	ReasonStarting          = "WorkersStarting"
+	ReasonUnschedulable     = "Unschedulable"
+	ReasonWorkerCannotStart = "WorkerCannotStart"
+	ReasonNotCreated        = "WorkerNotCreated"
+	ReasonNameTaken         = "NameTaken"
+	ReasonRemoving          = "WorkersDraining"
+	ReasonUpdating          = "WorkersUpdating"
+	ReasonStable            = "Stable"
+	ReasonRoom              = "Room"
+	ReasonCapacity          = "CapacityReached"
+)
+
+// WorkerPoolList is a list of WorkerPools.
+//
+// +kubebuilder:object:root=true
+type WorkerPoolList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []WorkerPool `json:"items"`
+}

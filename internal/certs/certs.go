@@ -1,0 +1,182 @@
+// Package certs makes the operator's certificates: a CA of its own, kept in a Secret, and serving
+// certificates that live in memory only.
+package certs
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+const (
+	// ServerName is the name that serving certificates are for, and that agents ask for, whatever
+	// address they dial.
+	ServerName = "dispatch.workerpool.dev"
+
+	caLifetime      = 10 * 365 * 24 * time.Hour
+	servingLifetime = 90 * 24 * time.Hour
+	// backdate allows for clocks that are behind.
+	backdate = time.Hour
+)
+
+// CA is a certificate authority.
+type CA struct {
+	certificate *x509.Certificate
+	key         *ecdsa.PrivateKey
+	// PEM is the certificate, encoded.
+	PEM []byte
+}
+
+// EnsureCA returns the CA in the Secret, and makes it if there is none. When several ask at once,
+// all get the same one.
+func EnsureCA(ctx context.Context, c client.Client, secret types.NamespacedName, now time.Time) (*CA, error) {
+	stored := &corev1.Secret{}
+	err := c.Get(ctx, secret, stored)
+	if apierrors.IsNotFound(err) {
+		stored, err = createCA(ctx, c, secret, now)
+	}
+	if apierrors.IsAlreadyExists(err) {
+		stored = &corev1.Secret{}
+		err = c.Get(ctx, secret, stored)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("CA in secret %s: %w", secret, err)
+	}
+	ca, err := parse(stored.Data[corev1.TLSCertKey], stored.Data[corev1.TLSPrivateKeyKey])
+	if err != nil {
+		return nil, fmt.Errorf("CA in secret %s (delete the Secret to have a new one made): %w", secret, err)
+	}
+	return ca, nil
+}
+
+func createCA(ctx context.Context, c client.Client, name types.NamespacedName, now time.Time) (*corev1.Secret, error) {
+	certificate, key, err := newCA(now)
+	if err != nil {
+		return nil, err
+	}
+	secret := &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Namespace: name.Namespace, Name: name.Name},
+		Type:       corev1.SecretTypeTLS,
+		Data:       map[string][]byte{corev1.TLSCertKey: certificate, corev1.TLSPrivateKeyKey: key},
+	}
+	return secret, c.Create(ctx, secret)
+}
+
+func newCA(now time.Time) (certificate, key []byte, err error) {
+	template := &x509.Certificate{
+		Subject:               pkix.Name{CommonName: "workerpool"},
+		NotBefore:             now.Add(-backdate),
+		NotAfter:              now.Add(caLifetime),
+		KeyUsage:              x509.KeyUsageCertSign,
+		BasicConstraintsValid: true,
+		IsCA:                  true,
+		MaxPathLenZero:        true,
+	}
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, nil, fmt.Errorf("making the CA's key: %w", err)
+	}
+	der, err := sign(template, template, private, private)
+	if err != nil {
+		return nil, nil, err
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		return nil, nil, fmt.Errorf("encoding the CA's key: %w", err)
+	}
+	certificate = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	key = pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})
+	return certificate, key, nil
+}
+
+func sign(template, parent *x509.Certificate, subject, signer *ecdsa.PrivateKey) ([]byte, error) {
+	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
+	if err != nil {
+		return nil, fmt.Errorf("making a serial number: %w", err)
+	}
+	template.SerialNumber = serial
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, &subject.PublicKey, signer)
+	if err != nil {
+		return nil, fmt.Errorf("signing a certificate: %w", err)
+	}
+	return der, nil
+}
+
+func parse(certificate, key []byte) (*CA, error) {
+	pair, err := tls.X509KeyPair(certificate, key)
+	if err != nil {
+		return nil, fmt.Errorf("reading the key pair: %w", err)
+	}
+	private, ok := pair.PrivateKey.(*ecdsa.PrivateKey)
+	if !ok || !pair.Leaf.IsCA {
+		return nil, errors.New("the certificate is not that of a CA with an ECDSA key")
+	}
+	return &CA{certificate: pair.Leaf, key: private, PEM: certificate}, nil
+}
+
+// Server hands out serving certificates and renews them when a third of their life is left.
+type Server struct {
+	ca  *CA
+	now func() time.Time
+
+	mu      sync.Mutex
+	current *tls.Certificate
+}
+
+// NewServer returns a Server that signs with the CA.
+func NewServer(ca *CA, now func() time.Time) *Server { return &Server{ca: ca, now: now} }
+
+// GetCertificate is for tls.Config.
+func (s *Server) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.current == nil || s.now().After(s.current.Leaf.NotAfter.Add(-servingLifetime/3)) {
+		fresh, err := s.issue()
+		if err != nil {
+			return nil, err
+		}
+		s.current = fresh
+	}
+	return s.current, nil
+}
+
+func (s *Server) issue() (*tls.Certificate, error) {
+	now := s.now()
+	template := &x509.Certificate{
+		Subject:     pkix.Name{CommonName: ServerName},
+		DNSNames:    []string{ServerName},
+		NotBefore:   now.Add(-backdate),
+		NotAfter:    now.Add(servingLifetime),
+		KeyUsage:    x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("making a serving key: %w", err)
+	}
+	der, err := sign(template, s.ca.certificate, private, s.ca.key)
+	if err != nil {
+		return nil, err
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, fmt.Errorf("reading back a serving certificate: %w", err)
+	}
+	return &tls.Certificate{Certificate: [][]byte{der, s.ca.certificate.Raw}, PrivateKey: private, Leaf: leaf}, nil
+}

@@ -1,0 +1,127 @@
+package dispatch
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	grpcstatus "google.golang.org/grpc/status"
+	authenticationv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/workerpool-dev/workerpool/api/v1alpha1"
+)
+
+// Audience is that of the agents' tokens: they are good for nothing else.
+const Audience = "dispatch.workerpool.dev"
+
+// What the API server says of a token that is bound to a pod.
+const (
+	extraPodName = "authentication.kubernetes.io/pod-name"
+	extraPodUID  = "authentication.kubernetes.io/pod-uid"
+)
+
+// Identity is who an agent is.
+type Identity struct {
+	Pool    types.NamespacedName
+	PoolUID types.UID
+	PodName string
+	PodUID  types.UID
+}
+
+// TokenAuthenticator authenticates agents by the token that the kubelet puts into their pods.
+type TokenAuthenticator struct {
+	// Client creates TokenReviews.
+	Client client.Client
+	// Pods reads pods, from the cache.
+	Pods client.Reader
+	// Live reads pods that the cache does not show yet.
+	Live client.Reader
+}
+
+var _ Authenticator = (*TokenAuthenticator)(nil)
+
+func bearer(ctx context.Context) (string, error) {
+	values := metadata.ValueFromIncomingContext(ctx, "authorization")
+	if len(values) != 1 {
+		return "", grpcstatus.Error(codes.Unauthenticated, "one authorization is needed")
+	}
+	token, ok := strings.CutPrefix(values[0], "Bearer ")
+	if !ok || token == "" {
+		return "", grpcstatus.Error(codes.Unauthenticated, "a bearer token is needed")
+	}
+	return token, nil
+}
+
+// Authenticate is Authenticator's.
+func (a *TokenAuthenticator) Authenticate(ctx context.Context, token string) (Identity, error) {
+	review := &authenticationv1.TokenReview{
+		Spec: authenticationv1.TokenReviewSpec{Token: token, Audiences: []string{Audience}},
+	}
+	if err := a.Client.Create(ctx, review); err != nil {
+		return Identity{}, grpcstatus.Errorf(codes.Unavailable, "the token can't be reviewed now: %v", err)
+	}
+	if !review.Status.Authenticated || !slices.Contains(review.Status.Audiences, Audience) {
+		return Identity{}, grpcstatus.Error(codes.Unauthenticated, "the token is not valid for "+Audience)
+	}
+	user := review.Status.User
+	name, uid := one(user.Extra[extraPodName]), one(user.Extra[extraPodUID])
+	namespace, ok := serviceAccountNamespace(user.Username)
+	if !ok || name == "" || uid == "" {
+		return Identity{}, grpcstatus.Error(codes.PermissionDenied, "the token is not bound to a pod")
+	}
+	pod, err := a.pod(ctx, types.NamespacedName{Namespace: namespace, Name: name}, types.UID(uid))
+	if err != nil {
+		return Identity{}, err
+	}
+	owner := metav1.GetControllerOf(pod)
+	if owner == nil || owner.Kind != "WorkerPool" || !ours(owner.APIVersion) {
+		return Identity{}, grpcstatus.Error(codes.PermissionDenied, "the pod is not a worker")
+	}
+	return Identity{
+		Pool: types.NamespacedName{Namespace: namespace, Name: owner.Name}, PoolUID: owner.UID, PodName: name, PodUID: pod.UID,
+	}, nil
+}
+
+// pod finds the pod. Only a live read can tell that it is not there.
+func (a *TokenAuthenticator) pod(ctx context.Context, name types.NamespacedName, uid types.UID) (*corev1.Pod, error) {
+	pod := &corev1.Pod{}
+	if err := a.Pods.Get(ctx, name, pod); err == nil && pod.UID == uid {
+		return pod, nil
+	}
+	err := a.Live.Get(ctx, name, pod)
+	switch {
+	case err == nil && pod.UID == uid:
+		return pod, nil
+	case err == nil || apierrors.IsNotFound(err):
+		return nil, grpcstatus.Error(codes.PermissionDenied, "the pod does not exist any more")
+	}
+	return nil, grpcstatus.Errorf(codes.Unavailable, "the pod can't be read now: %v", err)
+}
+
+func ours(apiVersion string) bool {
+	gv, err := schema.ParseGroupVersion(apiVersion)
+	return err == nil && gv.Group == v1alpha1.GroupVersion.Group
+}
+
+func one(values []string) string {
+	if len(values) != 1 {
+		return ""
+	}
+	return values[0]
+}
+
+func serviceAccountNamespace(user string) (string, bool) {
+	parts := strings.Split(user, ":")
+	if len(parts) != 4 || parts[0] != "system" || parts[1] != "serviceaccount" {
+		return "", false
+	}
+	return parts[2], true
+}

@@ -1,0 +1,93 @@
+package dispatch
+
+import (
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/workerpool-dev/workerpool/internal/dispatch/dispatchpb"
+	"github.com/workerpool-dev/workerpool/internal/engine"
+)
+
+// session is the engine's way to one agent. What the engine sends while a message is under way is
+// merged into the next one. It is bounded by what the agent has room for, because the engine sends
+// no more than that.
+type session struct {
+	// mu guards what follows.
+	mu       sync.Mutex
+	pending  engine.Command
+	sequence uint64
+	reason   string
+	isClosed bool
+
+	// wake has something in it while pending has.
+	wake   chan struct{}
+	closed chan struct{}
+}
+
+var _ engine.Session = (*session)(nil)
+
+func newSession() *session {
+	return &session{wake: make(chan struct{}, 1), closed: make(chan struct{})}
+}
+
+// Send is engine.Session's.
+func (s *session) Send(cmd engine.Command) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pending.Assignments = append(s.pending.Assignments, cmd.Assignments...)
+	s.pending.Kills = append(s.pending.Kills, cmd.Kills...)
+	s.pending.Recorded = append(s.pending.Recorded, cmd.Recorded...)
+	s.pending.Settled = append(s.pending.Settled, cmd.Settled...)
+	s.sequence = cmd.Sequence
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Close is engine.Session's.
+func (s *session) Close(reason string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.isClosed {
+		s.isClosed, s.reason = true, reason
+		close(s.closed)
+	}
+}
+
+// take returns the next message: what is pending, or a ping.
+func (s *session) take() *dispatchpb.OperatorMessage {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	cmd := s.pending
+	s.pending, cmd.Sequence = engine.Command{}, s.sequence
+	return toMessage(cmd)
+}
+
+// send writes to the stream until the session is closed. It says something each heartbeat interval.
+func (s *session) send(stream dispatchpb.Dispatch_SessionServer) error {
+	ping := time.NewTicker(engine.HeartbeatInterval)
+	defer ping.Stop()
+	for {
+		select {
+		case <-s.wake:
+		case <-ping.C:
+		case <-s.closed:
+			return nil
+		}
+		if err := stream.Send(s.take()); err != nil {
+			return err
+		}
+	}
+}
+
+func (s *Server) welcome(stream dispatchpb.Dispatch_SessionServer) error {
+	return stream.Send(&dispatchpb.OperatorMessage{Welcome: &dispatchpb.Welcome{
+		Epoch:             toEpoch(s.epoch),
+		HeartbeatInterval: durationpb.New(engine.HeartbeatInterval),
+		SilenceTimeout:    durationpb.New(engine.SilenceTimeout),
+		FenceTimeout:      durationpb.New(engine.FenceTimeout),
+	}})
+}

@@ -1,0 +1,169 @@
+package dispatch
+
+import (
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"google.golang.org/grpc/codes"
+	grpcstatus "google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/workerpool-dev/workerpool/internal/dispatch/dispatchpb"
+	"github.com/workerpool-dev/workerpool/internal/engine"
+)
+
+// Bounds on what an agent may say. A correct agent never meets them.
+const (
+	maxRunning      = 1024
+	maxResults      = 2048
+	maxUIDBytes     = 64
+	maxNameBytes    = 253
+	maxMessageChars = 1024
+	maxOutputBytes  = 4096
+)
+
+func fromHello(identity Identity, h *dispatchpb.Hello) (engine.Hello, error) {
+	running, results, err := fromState(h.GetRunning(), h.GetResults())
+	if err != nil {
+		return engine.Hello{}, err
+	}
+	if len(h.GetInstance()) > maxUIDBytes {
+		return engine.Hello{}, grpcstatus.Error(codes.InvalidArgument, "the instance is too long")
+	}
+	return engine.Hello{
+		Pool: identity.Pool, PoolUID: identity.PoolUID, Pod: identity.PodUID, PodName: identity.PodName,
+		Instance: h.GetInstance(), Running: running, Results: results, Draining: h.GetDraining(),
+	}, nil
+}
+
+func fromReport(r *dispatchpb.Report) (engine.Report, error) {
+	if r == nil {
+		return engine.Report{}, grpcstatus.Error(codes.InvalidArgument, "a message after the first must be a Report")
+	}
+	running, results, err := fromState(r.GetRunning(), r.GetResults())
+	if err != nil {
+		return engine.Report{}, err
+	}
+	return engine.Report{Seen: r.GetSeen(), Running: running, Results: results, Draining: r.GetDraining()}, nil
+}
+
+func fromState(running []*dispatchpb.Running, results []*dispatchpb.Result) ([]engine.Running, []engine.Result, error) {
+	if len(running) > maxRunning || len(results) > maxResults {
+		return nil, nil, grpcstatus.Errorf(codes.InvalidArgument, "%d running and %d results are too many", len(running), len(results))
+	}
+	var outRunning []engine.Running
+	for _, r := range running {
+		token, err := fromToken(r.GetToken(), r.GetJobName())
+		if err != nil {
+			return nil, nil, err
+		}
+		outRunning = append(outRunning, engine.Running{Token: token, JobName: r.GetJobName(), StartedAgo: ago(r.GetStartedAgo())})
+	}
+	var outResults []engine.Result
+	for _, r := range results {
+		result, err := fromResult(r)
+		if err != nil {
+			return nil, nil, err
+		}
+		outResults = append(outResults, result)
+	}
+	return outRunning, outResults, nil
+}
+
+func fromResult(r *dispatchpb.Result) (engine.Result, error) {
+	token, err := fromToken(r.GetToken(), r.GetJobName())
+	if err != nil {
+		return engine.Result{}, err
+	}
+	outcome, ok := map[dispatchpb.Outcome]engine.Outcome{
+		dispatchpb.Outcome_OUTCOME_EXITED:       engine.Exited,
+		dispatchpb.Outcome_OUTCOME_CANNOT_START: engine.CannotStart,
+		dispatchpb.Outcome_OUTCOME_KILLED:       engine.Killed,
+		dispatchpb.Outcome_OUTCOME_INTERRUPTED:  engine.Interrupted,
+	}[r.GetOutcome()]
+	if !ok {
+		return engine.Result{}, grpcstatus.Errorf(codes.InvalidArgument, "outcome %d is not known", r.GetOutcome())
+	}
+	return engine.Result{
+		Token: token, JobName: r.GetJobName(), Outcome: outcome, ExitCode: r.GetExitCode(),
+		Message:    head(strings.ToValidUTF8(r.GetMessage(), "\uFFFD"), maxMessageChars),
+		Output:     tail(r.GetOutput()),
+		StartedAgo: ago(r.GetStartedAgo()), EndedAgo: ago(r.GetEndedAgo()),
+		CPUTime: ago(r.GetCpuTime()), MaxMemoryBytes: max(0, r.GetMaxMemoryBytes()),
+	}, nil
+}
+
+func fromToken(t *dispatchpb.Token, name string) (engine.Token, error) {
+	if t.GetJobUid() == "" || len(t.GetJobUid()) > maxUIDBytes || t.GetTry() < 1 || t.GetIndex() < 0 ||
+		name == "" || len(name) > maxNameBytes {
+		return engine.Token{}, grpcstatus.Errorf(codes.InvalidArgument, "token %.200v of job %.300q is not valid", t, name)
+	}
+	return engine.Token{
+		Job: types.UID(t.GetJobUid()), Index: t.GetIndex(), Try: t.GetTry(),
+		Epoch: engine.Epoch{LeaseCreated: t.GetEpoch().GetLeaseCreatedMicros(), Transitions: t.GetEpoch().GetLeaseTransitions()},
+	}, nil
+}
+
+// ago is a duration that is not negative.
+func ago(d *durationpb.Duration) time.Duration { return max(0, d.AsDuration()) }
+
+// head is the beginning of a string, of at most so many characters.
+func head(s string, chars int) string {
+	for i := range s {
+		if chars == 0 {
+			return s[:i]
+		}
+		chars--
+	}
+	return s
+}
+
+// tail is the end of a job's output as text, cut so that it begins with a whole character.
+func tail(b []byte) string {
+	b = b[max(0, len(b)-maxOutputBytes):]
+	for i := 0; i < utf8.UTFMax-1 && len(b) > 0 && !utf8.RuneStart(b[0]); i++ {
+		b = b[1:]
+	}
+	return strings.ToValidUTF8(string(b), "\uFFFD")
+}
+
+func toMessage(cmd engine.Command) *dispatchpb.OperatorMessage {
+	message := &dispatchpb.OperatorMessage{
+		Sequence: cmd.Sequence, Recorded: toTokens(cmd.Recorded), Settled: toTokens(cmd.Settled),
+	}
+	for i := range cmd.Assignments {
+		message.Assignments = append(message.Assignments, toAssignment(&cmd.Assignments[i]))
+	}
+	for _, k := range cmd.Kills {
+		message.Kills = append(message.Kills, &dispatchpb.Kill{Token: toToken(k.Token), Grace: durationpb.New(k.Grace)})
+	}
+	return message
+}
+
+func toAssignment(a *engine.Assignment) *dispatchpb.Assignment {
+	out := &dispatchpb.Assignment{
+		Token: toToken(a.Token), JobName: a.JobName, Argv: a.Argv, WorkingDir: a.WorkingDir,
+	}
+	for _, e := range a.Env {
+		out.Env = append(out.Env, &dispatchpb.EnvVar{Name: e.Name, Value: e.Value})
+	}
+	return out
+}
+
+func toTokens(tokens []engine.Token) []*dispatchpb.Token {
+	var out []*dispatchpb.Token
+	for _, t := range tokens {
+		out = append(out, toToken(t))
+	}
+	return out
+}
+
+func toToken(t engine.Token) *dispatchpb.Token {
+	return &dispatchpb.Token{JobUid: string(t.Job), Index: t.Index, Try: t.Try, Epoch: toEpoch(t.Epoch)}
+}
+
+func toEpoch(e engine.Epoch) *dispatchpb.Epoch {
+	return &dispatchpb.Epoch{LeaseCreatedMicros: e.LeaseCreated, LeaseTransitions: e.Transitions}
+}

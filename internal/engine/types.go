@@ -1,0 +1,278 @@
+package engine
+
+import (
+	"cmp"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/workerpool-dev/workerpool/api/v1alpha1"
+	"github.com/workerpool-dev/workerpool/pkg/worker"
+)
+
+// Epoch orders the leaders of one installation.
+type Epoch struct {
+	// LeaseCreated is when the leader's Lease was created, in microseconds since 1970.
+	LeaseCreated int64
+	// Transitions is how often the Lease has changed hands.
+	Transitions int64
+}
+
+// Compare returns -1, 0 or 1, for an epoch before, equal to or after the other.
+func (e Epoch) Compare(o Epoch) int {
+	return cmp.Or(cmp.Compare(e.LeaseCreated, o.LeaseCreated), cmp.Compare(e.Transitions, o.Transitions))
+}
+
+// Token identifies one attempt of one task of a Job.
+type Token struct {
+	Job   types.UID
+	Index int32
+	Try   int32
+	Epoch Epoch
+}
+
+// Compare orders tokens of the same task; the highest is the one that counts. The epoch goes first:
+// what the present leader has started outranks all that earlier ones have, whose tries it need not
+// have known of.
+func (t Token) Compare(o Token) int {
+	return cmp.Or(t.Epoch.Compare(o.Epoch), cmp.Compare(t.Try, o.Try))
+}
+
+// String is the token as a Job's status has it, without the Job: `<try>.<lease created>.<transitions>`.
+func (t Token) String() string {
+	return fmt.Sprintf("%d.%d.%d", t.Try, t.Epoch.LeaseCreated, t.Epoch.Transitions)
+}
+
+// ParseToken reads what String wrote.
+func ParseToken(job types.UID, s string) (Token, error) {
+	parts := strings.Split(s, ".")
+	if len(parts) != 3 {
+		return Token{}, fmt.Errorf("token %q is not of the form try.created.transitions", s)
+	}
+	var n [3]int64
+	for i, part := range parts {
+		v, err := strconv.ParseInt(part, 10, 64)
+		if err != nil || v < 0 || (i == 0 && v > 1<<31-1) {
+			return Token{}, fmt.Errorf("token %q has no valid number at %d", s, i)
+		}
+		n[i] = v
+	}
+	return Token{Job: job, Try: int32(n[0]), Epoch: Epoch{LeaseCreated: n[1], Transitions: n[2]}}, nil
+}
+
+// PoolConfig is what the engine needs to know of a WorkerPool.
+type PoolConfig struct {
+	Key types.NamespacedName
+	UID types.UID
+	// Slots is the number of Jobs that a worker runs at once, at least 1.
+	Slots int
+	// Capacity is the number of Jobs that the queue holds, at least 1.
+	Capacity int
+	// Processed and Failed are the counters as last written to the WorkerPool's status. The engine
+	// goes on from them when it sees the pool first, and ignores them later.
+	Processed, Failed uint64
+}
+
+// WorkerPod is what the engine needs to know of a worker pod, as the cache shows it.
+type WorkerPod struct {
+	UID     types.UID
+	Name    string
+	Ordinal int
+	// Started: the pod is bound to a node and its containers have started once.
+	Started bool
+	// Terminating: the pod is being deleted, by us, by a user, or by an eviction.
+	Terminating bool
+	// Terminated: the pod has ended (phase Succeeded or Failed); nothing of it runs any more.
+	Terminated bool
+	// Resources is what the pod's Jobs may take together: the requests of the job container, less
+	// what the agent needs. What is 0 is not limited.
+	Resources worker.ResourceLimits
+}
+
+// PoolSnapshot is what a pool does at one moment.
+type PoolSnapshot struct {
+	// Workers is the number of workers that are connected and take Jobs.
+	Workers int
+	// Queued is the number of Jobs in the queue.
+	Queued int
+	// Waiting is the number of Jobs beyond the queue's capacity.
+	Waiting int
+	// Active is the number of Jobs that run.
+	Active int
+	// Processed and Failed count the Jobs that have finished, and those of them that failed.
+	Processed, Failed uint64
+	// Pods has the pool's worker pods that the engine knows.
+	Pods map[types.UID]PodSnapshot
+}
+
+// PodSnapshot is what a worker pod does at one moment.
+type PodSnapshot struct {
+	// Connected: its agent has a session.
+	Connected bool
+	// Busy: it runs a Job, or has a result that is not stored yet. A busy worker must not be ended.
+	Busy bool
+	// Draining: it is assigned nothing new.
+	Draining bool
+	// Lost: it had no session for longer than a worker is waited for, and should be given up.
+	Lost bool
+}
+
+// JobRef names a Job. A Job is its UID; the name only finds it.
+type JobRef struct {
+	types.NamespacedName
+	UID types.UID
+}
+
+// Job is what the engine needs to know of a Job. The engine shares its slices and never changes them.
+type Job struct {
+	JobRef
+	// ResourceVersion of the object that this was read from.
+	ResourceVersion string
+	// Pool is the name of the WorkerPool, in the Job's namespace.
+	Pool     string
+	Priority int
+	// Created is when the object was created, to the second.
+	Created time.Time
+	// Argv is the program and its arguments.
+	Argv       []string
+	Env        []EnvVar
+	WorkingDir string
+	// Status as it is stored.
+	Status v1alpha1.JobStatus
+}
+
+// EnvVar is an environment variable of a Job.
+type EnvVar struct{ Name, Value string }
+
+// Assignment tells an agent to start an attempt.
+type Assignment struct {
+	Token      Token
+	JobName    string
+	Argv       []string
+	Env        []EnvVar
+	WorkingDir string
+}
+
+// Kill tells an agent to end an attempt.
+type Kill struct {
+	Token Token
+	// Grace is the time from SIGTERM to SIGKILL; 0 means SIGKILL at once.
+	Grace time.Duration
+}
+
+// Command is what the engine wants of an agent. Commands of one session are carried out in order;
+// the session may merge those that have not been sent yet.
+type Command struct {
+	// Sequence grows from command to command; agents echo the last one they have acted on.
+	Sequence    uint64
+	Assignments []Assignment
+	Kills       []Kill
+	// Recorded are attempts that the API knows to run.
+	Recorded []Token
+	// Settled are attempts whose result the agent may forget.
+	Settled []Token
+}
+
+// Running is an attempt that an agent says it runs.
+type Running struct {
+	Token      Token
+	JobName    string
+	StartedAgo time.Duration
+}
+
+// Outcome is how an attempt ended on its worker.
+type Outcome int
+
+// Outcomes. See the wire's description of each.
+const (
+	Exited Outcome = iota + 1
+	CannotStart
+	Killed
+	Interrupted
+)
+
+// cutOff tells whether the attempt did not end by itself.
+func (o Outcome) cutOff() bool { return o == Killed || o == Interrupted }
+
+// Result is an attempt that an agent says has ended.
+type Result struct {
+	Token                Token
+	JobName              string
+	Outcome              Outcome
+	ExitCode             int32
+	Message              string
+	Output               string
+	StartedAgo, EndedAgo time.Duration
+	CPUTime              time.Duration
+	MaxMemoryBytes       int64
+}
+
+// Hello is all that an agent knows, at the start of its session.
+type Hello struct {
+	// Pool that owns the pod, by name and by UID.
+	Pool    types.NamespacedName
+	PoolUID types.UID
+	Pod     types.UID
+	// PodName is the pod's name.
+	PodName string
+	// Instance changes when the agent's process restarts.
+	Instance string
+	Running  []Running
+	Results  []Result
+	Draining bool
+}
+
+// Report is an agent's state later in its session, with new results.
+type Report struct {
+	// Seen is the sequence of the last command that the agent has acted on.
+	Seen     uint64
+	Running  []Running
+	Results  []Result
+	Draining bool
+}
+
+// Session is the way to one agent. Its methods do not block and may be called with locks held.
+type Session interface {
+	// Send hands over a command.
+	Send(cmd Command)
+	// Close ends the session; the reason is for the logs.
+	Close(reason string)
+}
+
+// Write is a Job's status to be stored.
+type Write struct {
+	Job JobRef
+	// ResourceVersion of the object that the status was made from, as far as the engine knows. The
+	// writer knows better where it has written the Job itself.
+	ResourceVersion string
+	// Version identifies the write, and grows. A write replaces an earlier one of the same Job that is
+	// not stored yet.
+	Version uint64
+	Status  v1alpha1.JobStatus
+	// Due is when to store it, at the earliest.
+	Due time.Time
+	// Confirm asks for a live look at the Lease before: nobody but the engine says that it is so, and a
+	// leader that is none any more would be wrong.
+	Confirm bool
+}
+
+// Final tells whether the write ends the Job.
+func (w *Write) Final() bool { return w.Status.State.Finished() }
+
+// Outbox takes what the engine decides. Its methods do not block, are called with the engine's lock
+// held, and must not call the engine.
+type Outbox interface {
+	// Write asks for a status to be stored. Engine.Written, Finished or Cancel answers.
+	Write(w Write)
+	// DropWrite takes back a write that is not stored yet, if there is one.
+	DropWrite(job types.UID)
+	// Look asks for a Job to be looked at: submitted if it is there, cancelled if it is not.
+	Look(job JobRef)
+	// PoolOpened asks for all Jobs of a pool to be looked at, because the pool is new.
+	PoolOpened(pool types.NamespacedName)
+	// PoolChanged says that a pool's snapshot has changed.
+	PoolChanged(pool types.NamespacedName)
+}

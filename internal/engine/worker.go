@@ -1,0 +1,227 @@
+package engine
+
+import (
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/workerpool-dev/workerpool/pkg/worker"
+	"github.com/workerpool-dev/workerpool/pkg/worker/resource"
+)
+
+// podWorker is one worker pod.
+type podWorker struct {
+	pool *pool
+	uid  types.UID
+	name string
+	id   int
+
+	// listed is true once the cache has shown the pod: from then on its absence means that it is gone.
+	listed bool
+	// terminating is true once the pod is being deleted.
+	terminating bool
+	// givenUp is true once the worker was without a session for too long.
+	givenUp bool
+	// draining: nothing new is assigned.
+	draining bool
+
+	// session is nil while the agent is not connected; since says since when, if it should be.
+	session Session
+	since   time.Time
+	// instance is the run of the agent's process that was connected last.
+	instance string
+	// sequence of the last command of this session.
+	sequence uint64
+	// outgoing is what the present call has gathered to be sent.
+	outgoing Command
+	// inPending is true while the worker is in Engine.pending.
+	inPending bool
+
+	slots     int
+	resources *resource.Controller
+	limits    worker.ResourceLimits
+	// tasks that run here, by Job. There may be more than slots after slots were lowered.
+	tasks map[types.UID]*task
+	// unsettled is the number of results from here whose write is under way.
+	unsettled int
+	// inFree is true while the worker is in pool.free.
+	inFree bool
+
+	processed, failed uint64
+}
+
+var _ worker.Worker = (*podWorker)(nil)
+
+func newPodWorker(p *pool, uid types.UID, name string) *podWorker {
+	return &podWorker{
+		pool: p, uid: uid, name: name,
+		slots:     p.config.Slots,
+		resources: resource.NewController(worker.ResourceLimits{}),
+		tasks:     map[types.UID]*task{},
+	}
+}
+
+// Start lets the worker take tasks, now that it is connected.
+func (w *podWorker) Start() error {
+	if w.draining {
+		return worker.ErrStopped
+	}
+	w.offer()
+	return nil
+}
+
+// Stop drains the worker: it takes no further task. What runs goes on.
+func (w *podWorker) Stop() error {
+	w.draining = true
+	return nil
+}
+
+// ID is the worker's ordinal.
+func (w *podWorker) ID() int { return w.id }
+
+// Status is what the worker does and has done.
+func (w *podWorker) Status() worker.WorkerStatus {
+	s := worker.WorkerStatus{Running: w.session != nil, ProcessedJobs: w.processed, FailedJobs: w.failed}
+	for _, t := range w.tasks {
+		if s.CurrentJob == nil || t.attempt.started.Before(s.CurrentJob.StartTime) {
+			s.CurrentJob = &worker.JobInfo{
+				ID: t.job.Name, Attempt: int(t.attempt.token.Try), StartTime: t.attempt.started, Usage: t.attempt.usage,
+			}
+		}
+	}
+	return s
+}
+
+// setPod takes over what the cache shows.
+func (w *podWorker) setPod(pod WorkerPod) {
+	if !w.listed && pod.Started && w.session == nil {
+		w.since = w.pool.engine.now
+	}
+	w.listed, w.name, w.id = true, pod.Name, pod.Ordinal
+	if pod.Terminating {
+		w.terminating, w.draining = true, true
+	}
+	if pod.Resources != w.limits {
+		w.limits = pod.Resources
+		w.resources.SetLimits(pod.Resources)
+	}
+	w.offer()
+}
+
+func (w *podWorker) resize(slots int) {
+	w.slots = slots
+	w.offer()
+}
+
+// share is what a task takes that names no resources: an equal part for each slot.
+func (w *podWorker) share() worker.ResourceUsage {
+	milli := int64(w.limits.CPU*1000) / int64(w.slots)
+	return worker.ResourceUsage{
+		Memory: w.limits.Memory / int64(w.slots),
+		CPU:    float64(milli) / 1000,
+	}
+}
+
+// room tells whether the worker can take another task now.
+func (w *podWorker) room() bool {
+	return w.session != nil && !w.draining && len(w.tasks) < w.slots && w.resources.Check(w.share()) == nil
+}
+
+// offer puts the worker into the line of those with room, if it has any.
+func (w *podWorker) offer() {
+	if !w.inFree && w.room() {
+		w.inFree = true
+		w.pool.free = append(w.pool.free, w)
+	}
+}
+
+// assign starts a task on the worker, which is the first in line.
+func (w *podWorker) assign(t *task) {
+	t.start(w)
+	w.pool.served()
+}
+
+// take books an attempt of a task on the worker. What it takes is not refused where it runs already.
+func (w *podWorker) take(t *task, a *attempt) {
+	a.worker, a.sequence = w, w.sequence+1
+	if usage := w.share(); w.resources.Acquire(usage) == nil {
+		a.usage = usage
+	}
+	t.attempt, t.state = a, running
+	w.tasks[t.job.UID] = t
+	w.pool.running++
+}
+
+// give ends the booking of a task's attempt.
+func (w *podWorker) give(t *task) {
+	w.resources.Release(t.attempt.usage)
+	t.attempt.usage = worker.ResourceUsage{}
+	delete(w.tasks, t.job.UID)
+	w.pool.running--
+	w.offer()
+}
+
+// outbox returns what is to be sent to the worker when the present call ends.
+func (w *podWorker) outbox() *Command {
+	if !w.inPending {
+		w.inPending = true
+		w.pool.engine.pending = append(w.pool.engine.pending, w)
+	}
+	return &w.outgoing
+}
+
+func (w *podWorker) send(a Assignment) { w.outbox().Assignments = append(w.outgoing.Assignments, a) }
+
+func (w *podWorker) kill(token Token, grace time.Duration) {
+	w.outbox().Kills = append(w.outgoing.Kills, Kill{Token: token, Grace: grace})
+}
+
+func (w *podWorker) record(token Token) {
+	w.outbox().Recorded = append(w.outgoing.Recorded, token)
+}
+
+func (w *podWorker) acknowledge(token Token) {
+	w.outbox().Settled = append(w.outgoing.Settled, token)
+}
+
+// flush sends what was gathered. Without a session it is dropped: the next Hello tells what is needed.
+func (w *podWorker) flush() {
+	cmd := w.outgoing
+	w.outgoing, w.inPending = Command{}, false
+	if w.session == nil {
+		return
+	}
+	w.sequence++
+	cmd.Sequence = w.sequence
+	w.session.Send(cmd)
+}
+
+// lost tells whether the worker should be given up.
+func (w *podWorker) lost() bool {
+	return w.session == nil && !w.since.IsZero() && w.pool.engine.now.Sub(w.since) >= workerLost
+}
+
+// gone ends a worker whose pod does not exist, or does not run, any more.
+func (w *podWorker) gone() {
+	e := w.pool.engine
+	if w.session != nil {
+		delete(e.sessions, w.session)
+		w.session.Close("the worker's pod is gone")
+		w.session = nil
+	}
+	e.dropClaims(w)
+	for _, t := range w.tasks {
+		t.lost((w.terminating || w.draining) && !w.givenUp)
+	}
+	delete(w.pool.workers, w.uid)
+	delete(w.pool.awaited, w.uid)
+}
+
+func (w *podWorker) snapshot() PodSnapshot {
+	return PodSnapshot{
+		Connected: w.session != nil,
+		Busy:      len(w.tasks) > 0 || w.unsettled > 0,
+		Draining:  w.draining,
+		Lost:      w.lost(),
+	}
+}

@@ -1,0 +1,431 @@
+package engine
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/workerpool-dev/workerpool/api/v1alpha1"
+	"github.com/workerpool-dev/workerpool/pkg/worker"
+)
+
+// world is a cluster around a real engine: an API server, a status writer, worker pods and their
+// agents as small models, driven by one source of chance, so that a seed replays exactly.
+type world struct {
+	t    *testing.T
+	rng  *rand.Rand
+	seed uint64
+
+	now    time.Time
+	epoch  Epoch
+	engine *Engine
+
+	jobs  map[types.UID]*storedJob
+	pods  []*simPod
+	names int
+
+	// writes, looks and opened are what the engine has asked for and what was not carried out yet.
+	writes map[types.UID]Write
+	looks  []JobRef
+	opened bool
+	// log has what happened, for a failing seed.
+	log []string
+}
+
+// storedJob is a Job in the API server.
+type storedJob struct {
+	job     Job
+	version int
+	// gone: the Job was deleted.
+	gone bool
+	// exits are the exit codes with which processes of the Job have ended by themselves.
+	exits []int32
+}
+
+// simPod is a worker pod with its agent.
+type simPod struct {
+	uid         types.UID
+	ordinal     int
+	terminating bool
+	gone        bool
+
+	instance int
+	session  *simSession
+	heard    time.Time
+	epoch    Epoch
+	seen     uint64
+	running  map[Token]*simProcess
+	results  []Result
+	// reported is how many of results this session has carried.
+	reported int
+}
+
+type simProcess struct {
+	job      string
+	started  time.Time
+	recorded bool
+}
+
+type simSession struct {
+	inbox  []Command
+	closed bool
+}
+
+func (s *simSession) Send(cmd Command) { s.inbox = append(s.inbox, cmd) }
+func (s *simSession) Close(string)     { s.closed = true }
+
+var poolKey = types.NamespacedName{Namespace: "default", Name: "pool"}
+
+const (
+	simSlots    = 2
+	simCapacity = 5
+)
+
+func newWorld(t *testing.T, seed uint64) *world {
+	w := &world{
+		t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 0)),
+		now:  time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC),
+		jobs: map[types.UID]*storedJob{},
+	}
+	for range 3 {
+		w.addPod()
+	}
+	w.lead()
+	return w
+}
+
+// lead makes a new leader: what the last one held in memory is lost.
+func (w *world) lead() {
+	w.epoch.Transitions++
+	w.writes, w.looks, w.opened = map[types.UID]Write{}, nil, false
+	for _, p := range w.pods {
+		p.session = nil
+	}
+	w.engine = New(func() time.Time { return w.now }, w)
+	w.engine.Begin(w.epoch)
+	w.engine.SetPool(PoolConfig{Key: poolKey, UID: "pool", Slots: simSlots, Capacity: simCapacity})
+	w.listPods()
+	for _, uid := range w.jobUIDs() {
+		w.submit(uid)
+	}
+}
+
+func (w *world) jobUIDs() []types.UID {
+	return slices.SortedFunc(maps.Keys(w.jobs), func(a, b types.UID) int {
+		x, y := w.jobs[a].job, w.jobs[b].job
+		return cmp.Or(x.Created.Compare(y.Created), cmp.Compare(x.Name, y.Name))
+	})
+}
+
+// submit is the Job controller.
+func (w *world) submit(uid types.UID) {
+	stored := w.jobs[uid]
+	switch {
+	case stored == nil || stored.gone:
+		w.engine.Cancel(uid)
+	case stored.job.Status.State.Finished():
+		w.engine.Forget(uid)
+	default:
+		job := stored.job
+		job.ResourceVersion = fmt.Sprint(stored.version)
+		w.engine.Submit(job)
+	}
+}
+
+func (w *world) note(format string, args ...any) {
+	w.log = append(w.log, w.now.Format("04:05.000 ")+fmt.Sprintf(format, args...))
+}
+
+// The engine's Outbox.
+
+func (w *world) Write(write Write)                { w.writes[write.Job.UID] = write }
+func (w *world) DropWrite(job types.UID)          { delete(w.writes, job) }
+func (w *world) Look(ref JobRef)                  { w.looks = append(w.looks, ref) }
+func (w *world) PoolOpened(types.NamespacedName)  { w.opened = true }
+func (w *world) PoolChanged(types.NamespacedName) {}
+
+// Things that happen.
+
+func (w *world) createJob() {
+	w.names++
+	name := fmt.Sprintf("job-%03d", w.names)
+	uid := types.UID("uid-" + name)
+	w.jobs[uid] = &storedJob{version: 1, job: Job{
+		JobRef: JobRef{NamespacedName: types.NamespacedName{Namespace: "default", Name: name}, UID: uid},
+		Pool:   "pool", Created: w.now.Truncate(time.Second), Priority: w.rng.IntN(3), Argv: []string{"true"},
+		Status: v1alpha1.JobStatus{State: v1alpha1.JobPending, Reason: v1alpha1.ReasonWaiting},
+	}}
+	w.note("create %s", uid)
+	w.submit(uid)
+}
+
+func (w *world) deleteJob() {
+	uid := pick(w.rng, w.jobUIDs())
+	if uid == "" || w.jobs[uid].gone {
+		return
+	}
+	w.note("delete %s", uid)
+	w.jobs[uid].gone = true
+	w.engine.Cancel(uid)
+}
+
+func (w *world) addPod() {
+	w.names++
+	w.pods = append(w.pods, &simPod{
+		uid: types.UID(fmt.Sprintf("pod-%d", w.names)), ordinal: w.names, running: map[Token]*simProcess{}, heard: w.now,
+	})
+}
+
+func (w *world) listPods() {
+	var pods []WorkerPod
+	for _, p := range w.pods {
+		if !p.gone {
+			pods = append(pods, WorkerPod{
+				UID: p.uid, Name: string(p.uid), Ordinal: p.ordinal, Started: true, Terminating: p.terminating,
+				Resources: worker.ResourceLimits{CPU: 1, Memory: 1 << 30},
+			})
+		}
+	}
+	w.engine.SetWorkers(poolKey, pods)
+}
+
+func (w *world) livePod() *simPod {
+	live := slices.DeleteFunc(slices.Clone(w.pods), func(p *simPod) bool { return p.gone })
+	return pick(w.rng, live)
+}
+
+// deletePod ends a pod: first it is terminating, then gone, and another takes its place.
+func (w *world) deletePod() {
+	p := w.livePod()
+	switch {
+	case p == nil:
+	case !p.terminating:
+		w.note("terminating %s", p.uid)
+		p.terminating = true
+	default:
+		w.note("gone %s", p.uid)
+		w.drop(p)
+		p.gone, p.running, p.results = true, nil, nil
+		w.addPod()
+	}
+	w.listPods()
+}
+
+// loseWorker lets a pod vanish without a warning.
+func (w *world) loseWorker() {
+	if p := w.livePod(); p != nil {
+		w.note("lost %s", p.uid)
+		w.drop(p)
+		p.gone, p.running, p.results = true, nil, nil
+		w.addPod()
+		w.listPods()
+	}
+}
+
+func (w *world) drop(p *simPod) {
+	if p.session != nil {
+		w.engine.Disconnect(p.session)
+		p.session = nil
+	}
+}
+
+func (w *world) restartAgent(p *simPod) {
+	w.note("restart %s, ran %d", p.uid, len(p.running))
+	w.drop(p)
+	p.instance++
+	p.running, p.epoch = map[Token]*simProcess{}, Epoch{}
+}
+
+func (w *world) connect(p *simPod) {
+	if p.session != nil || p.gone || w.epoch.Compare(p.epoch) < 0 {
+		return
+	}
+	s := &simSession{}
+	if err := w.engine.Connect(s, Hello{
+		Pool: poolKey, PoolUID: "pool", Pod: p.uid, PodName: string(p.uid), Instance: fmt.Sprint(p.instance),
+		Running: w.runningOf(p), Results: slices.Clone(p.results), Draining: p.terminating,
+	}); err != nil {
+		w.t.Fatalf("seed %d: connect: %v", w.seed, err)
+	}
+	w.note("connect %s, runs %d, results %d", p.uid, len(p.running), len(p.results))
+	p.session, p.heard, p.epoch, p.seen, p.reported = s, w.now, w.epoch, 0, len(p.results)
+}
+
+func (w *world) runningOf(p *simPod) []Running {
+	var running []Running
+	for _, token := range sortedTokens(p.running) {
+		running = append(running, Running{Token: token, JobName: p.running[token].job, StartedAgo: w.now.Sub(p.running[token].started)})
+	}
+	return running
+}
+
+func (w *world) report(p *simPod) {
+	if p.session == nil {
+		return
+	}
+	if p.session.closed {
+		p.session = nil
+		return
+	}
+	results := slices.Clone(p.results[p.reported:])
+	p.reported = len(p.results)
+	w.engine.Report(p.session, Report{Seen: p.seen, Running: w.runningOf(p), Results: results, Draining: p.terminating})
+}
+
+// receive lets an agent act on the next command.
+func (w *world) receive(p *simPod) {
+	if p.session == nil || len(p.session.inbox) == 0 {
+		return
+	}
+	cmd := p.session.inbox[0]
+	p.session.inbox = p.session.inbox[1:]
+	p.heard, p.seen = w.now, cmd.Sequence
+	for _, k := range cmd.Kills {
+		if p.running[k.Token] != nil {
+			w.note("killed %s %v on %s", k.Token.Job, k.Token, p.uid)
+			w.end(p, k.Token, Killed, 137)
+		}
+	}
+	for _, token := range cmd.Recorded {
+		if p.running[token] != nil {
+			p.running[token].recorded = true
+		}
+	}
+	for _, token := range cmd.Settled {
+		before := len(p.results)
+		p.results = slices.DeleteFunc(p.results, func(r Result) bool { return r.Token == token })
+		p.reported -= before - len(p.results)
+	}
+	for _, a := range cmd.Assignments {
+		w.start(p, a)
+	}
+}
+
+func (w *world) start(p *simPod, a Assignment) {
+	if p.terminating || p.running[a.Token] != nil || len(p.running) >= simSlots {
+		return
+	}
+	if slices.ContainsFunc(p.results, func(r Result) bool { return r.Token == a.Token }) {
+		return
+	}
+	w.note("start %s %v on %s", a.Token.Job, a.Token, p.uid)
+	p.running[a.Token] = &simProcess{job: a.JobName, started: w.now}
+}
+
+// finishProcess lets a process end by itself.
+func (w *world) finishProcess(p *simPod) {
+	tokens := sortedTokens(p.running)
+	if len(tokens) == 0 {
+		return
+	}
+	token := pick(w.rng, tokens)
+	code := int32(w.rng.IntN(4) / 3)
+	w.jobs[token.Job].exits = append(w.jobs[token.Job].exits, code)
+	w.note("exit %d of %s %v on %s", code, token.Job, token, p.uid)
+	w.end(p, token, Exited, code)
+}
+
+func (w *world) end(p *simPod, token Token, outcome Outcome, code int32) {
+	p.results = append(p.results, Result{
+		Token: token, JobName: p.running[token].job, Outcome: outcome, ExitCode: code,
+		StartedAgo: w.now.Sub(p.running[token].started),
+	})
+	delete(p.running, token)
+}
+
+// pass lets time go by: agents that hear nothing end what is not recorded, and the engine ticks.
+func (w *world) pass(d time.Duration) {
+	w.now = w.now.Add(d)
+	for _, p := range w.pods {
+		if p.session != nil {
+			p.heard = w.now // pings
+		}
+		for _, token := range sortedTokens(p.running) {
+			if w.now.Sub(p.heard) >= FenceTimeout && !p.running[token].recorded {
+				w.note("fenced %s %v on %s", token.Job, token, p.uid)
+				w.end(p, token, Interrupted, 137)
+			}
+		}
+	}
+	w.engine.Tick()
+	for _, p := range w.pods {
+		if w.engine.Pool(poolKey).Pods[p.uid].Lost && !p.gone {
+			w.note("given up %s", p.uid)
+			w.drop(p)
+			p.gone, p.running, p.results = true, nil, nil
+			w.addPod()
+			w.listPods()
+			return
+		}
+	}
+}
+
+// store carries out a write, badly if faults is set.
+func (w *world) store(faults bool) {
+	uids := slices.Sorted(maps.Keys(w.writes))
+	uid := pick(w.rng, uids)
+	if uid == "" || w.writes[uid].Due.After(w.now) {
+		return
+	}
+	write, stored := w.writes[uid], w.jobs[uid]
+	fault := 0
+	if faults {
+		fault = w.rng.IntN(6)
+	}
+	if fault == 1 { // refused
+		return
+	}
+	delete(w.writes, uid)
+	switch {
+	case stored.gone:
+		w.engine.Cancel(uid)
+		return
+	case stored.job.Status.State.Finished():
+		w.engine.Finished(uid)
+		w.submit(uid)
+		return
+	}
+	w.note("store %s %s %s", uid, write.Status.State, write.Status.Reason)
+	stored.job.Status = write.Status
+	stored.version++
+	if fault == 2 { // stored, but the answer is lost: the writer goes again
+		w.writes[uid] = write
+		return
+	}
+	w.engine.Written(write, fmt.Sprint(stored.version))
+	w.submit(uid) // the watch
+}
+
+func (w *world) look() {
+	if w.opened {
+		w.opened = false
+		for _, uid := range w.jobUIDs() {
+			w.submit(uid)
+		}
+	}
+	if len(w.looks) > 0 {
+		ref := w.looks[0]
+		w.looks = w.looks[1:]
+		w.submit(ref.UID)
+	}
+}
+
+func sortedTokens(m map[Token]*simProcess) []Token {
+	return slices.SortedFunc(maps.Keys(m), func(a, b Token) int {
+		return cmp.Or(cmp.Compare(a.Job, b.Job), a.Compare(b))
+	})
+}
+
+func pick[T any](rng *rand.Rand, from []T) T {
+	if len(from) == 0 {
+		var zero T
+		return zero
+	}
+	return from[rng.IntN(len(from))]
+}

@@ -1,0 +1,141 @@
+// Package leader is what the leading operator does, in order: it reads its epoch, waits until its
+// caches are no older than its lead, fills the engine, and then serves until the lead ends.
+package leader
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	logf "sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/workerpool-dev/workerpool/internal/engine"
+)
+
+// tickInterval is how often the engine is told that time has passed.
+const tickInterval = time.Second
+
+// Config of a Leader.
+type Config struct {
+	// Client reads from the caches, and writes.
+	Client client.Client
+	// Live reads past the caches.
+	Live   client.Reader
+	Lease  types.NamespacedName
+	Engine *engine.Engine
+	Clock  clock.WithTicker
+
+	// Load fills the engine from the caches.
+	Load func(ctx context.Context) error
+	// Write stores statuses until the context ends.
+	Write func(ctx context.Context, epoch engine.Epoch)
+	// Serve accepts sessions until the context ends, and returns when all have ended.
+	Serve func(ctx context.Context, epoch engine.Epoch, listener net.Listener) error
+	// ListenAddress is where sessions are served.
+	ListenAddress string
+	// Publish makes this process the one that agents reach.
+	Publish func(ctx context.Context) error
+}
+
+// Leader is a manager.Runnable that runs while this process leads.
+type Leader struct {
+	Config
+
+	ready chan struct{}
+	epoch engine.Epoch
+}
+
+// New returns a Leader.
+func New(config Config) *Leader {
+	return &Leader{Config: config, ready: make(chan struct{})}
+}
+
+// NeedLeaderElection is manager.LeaderElectionRunnable's.
+func (l *Leader) NeedLeaderElection() bool { return true }
+
+// Ready waits until the engine is filled: no controller may act on it before.
+func (l *Leader) Ready(ctx context.Context) error {
+	select {
+	case <-l.ready:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// Start leads until the context ends. When it returns no session is open and no write under way.
+func (l *Leader) Start(ctx context.Context) error {
+	started := l.Clock.Now()
+	epoch, err := l.readEpoch(ctx)
+	if err != nil {
+		return err
+	}
+	l.epoch = epoch
+	if err := l.catchUp(ctx); err != nil {
+		return err
+	}
+	l.Engine.Begin(epoch)
+	if err := l.Load(ctx); err != nil {
+		return fmt.Errorf("filling the engine: %w", err)
+	}
+	close(l.ready)
+	logf.FromContext(ctx).Info("Took the lead", "leaseTransitions", epoch.Transitions, "took", l.Clock.Since(started).String())
+	return l.run(ctx)
+}
+
+func (l *Leader) run(ctx context.Context) error {
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", l.ListenAddress)
+	if err != nil {
+		return fmt.Errorf("listening for agents: %w", err)
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { l.Write(ctx, l.epoch); return nil })
+	group.Go(func() error { return l.Serve(ctx, l.epoch, listener) })
+	group.Go(func() error { return l.Publish(ctx) })
+	group.Go(func() error { l.tick(ctx); return nil })
+	return group.Wait()
+}
+
+func (l *Leader) tick(ctx context.Context) {
+	ticker := l.Clock.NewTicker(tickInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C():
+			l.Engine.Tick()
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// readEpoch reads the Lease that this process has won, past any cache.
+func (l *Leader) readEpoch(ctx context.Context) (engine.Epoch, error) {
+	lease := &coordinationv1.Lease{}
+	if err := l.Live.Get(ctx, l.Lease, lease); err != nil {
+		return engine.Epoch{}, fmt.Errorf("reading the lease: %w", err)
+	}
+	epoch := engine.Epoch{LeaseCreated: lease.CreationTimestamp.UnixMicro()}
+	if lease.Spec.LeaseTransitions != nil {
+		epoch.Transitions = int64(*lease.Spec.LeaseTransitions)
+	}
+	return epoch, nil
+}
+
+// Leading returns nil if the Lease is still that of this lead, by a live look.
+func (l *Leader) Leading(ctx context.Context) error {
+	epoch, err := l.readEpoch(ctx)
+	if err != nil {
+		return err
+	}
+	if epoch != l.epoch {
+		return fmt.Errorf("the lease has changed hands: %v, not %v", epoch, l.epoch)
+	}
+	return nil
+}

@@ -1,0 +1,288 @@
+// Package status stores the statuses of Jobs that the engine asks for: no sooner than they are due,
+// only the latest of each Job, final ones first, and never over what somebody else has written.
+package status
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	logf "sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/workerpool-dev/workerpool/internal/engine"
+)
+
+const (
+	// concurrency is the number of requests under way at once.
+	concurrency = 16
+	// passingRate is the number of writes a second that tell of states which are not final.
+	passingRate = 100
+
+	// A write that fails is tried again after retryFirst, then twice as long, up to retryMost.
+	retryFirst = 100 * time.Millisecond
+	retryMost  = 30 * time.Second
+	// requestTimeout bounds one request.
+	requestTimeout = 10 * time.Second
+)
+
+// Engine is told what has become of the writes it asked for.
+type Engine interface {
+	Written(w engine.Write, resourceVersion string)
+	Finished(job types.UID)
+	Cancel(job types.UID)
+}
+
+// Config of a Writer.
+type Config struct {
+	// Client writes statuses.
+	Client client.Client
+	// Live reads past the cache.
+	Live client.Reader
+	// Leading returns nil if this process is the leader still, by a live look at the Lease.
+	Leading func(context.Context) error
+	Clock   clock.WithTicker
+}
+
+// Writer stores statuses. Write and DropWrite may be called before Run.
+type Writer struct {
+	Config
+
+	// epoch is that of this leader, set by Run.
+	epoch engine.Epoch
+
+	// mu guards what follows. No request is made under it.
+	mu      sync.Mutex
+	entries map[types.UID]*entry
+	// final has the entries whose pending write ends a Job, passing all others. Those under way are
+	// in neither.
+	final, passing dueHeap
+
+	limit *rate.Limiter
+	// wake tells the scheduler that something has changed.
+	wake chan struct{}
+	work chan *entry
+}
+
+// entry is one Job with a write that is pending, under way, or both.
+type entry struct {
+	uid     types.UID
+	pending *engine.Write
+	due     time.Time
+	// tries of the pending write that failed.
+	tries    int
+	inFlight bool
+	// queue that the entry is in, nil if none, and its place there.
+	queue *dueHeap
+	index int
+}
+
+// New returns a Writer; Run makes it work.
+func New(config Config) *Writer {
+	return &Writer{
+		Config:  config,
+		entries: map[types.UID]*entry{},
+		limit:   rate.NewLimiter(passingRate, passingRate),
+		wake:    make(chan struct{}, 1),
+		work:    make(chan *entry),
+	}
+}
+
+// Write asks for a status to be stored, in place of what is pending of the same Job. It does not block.
+func (w *Writer) Write(write engine.Write) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	e := w.entries[write.Job.UID]
+	if e == nil {
+		e = &entry{uid: write.Job.UID}
+		w.entries[write.Job.UID] = e
+	}
+	w.unqueueLocked(e)
+	e.pending, e.due, e.tries = &write, write.Due, 0
+	w.queueLocked(e)
+}
+
+// DropWrite takes back what is pending of a Job. What is under way goes on.
+func (w *Writer) DropWrite(job types.UID) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if e := w.entries[job]; e != nil {
+		w.unqueueLocked(e)
+		e.pending = nil
+		w.forgetLocked(e)
+	}
+}
+
+// Run stores what is asked for until the context ends, and returns when no request is under way.
+// What is pending then stays so: the workers keep the results.
+func (w *Writer) Run(ctx context.Context, eng Engine, epoch engine.Epoch) {
+	w.epoch = epoch
+	var workers errgroup.Group
+	for range concurrency {
+		workers.Go(func() error {
+			for e := range w.work {
+				w.handle(ctx, eng, e)
+			}
+			return nil
+		})
+	}
+	w.schedule(ctx)
+	close(w.work)
+	_ = workers.Wait() // they return no errors
+}
+
+// schedule hands out entries whose time has come.
+func (w *Writer) schedule(ctx context.Context) {
+	for {
+		e, wait := w.next()
+		var out chan<- *entry
+		if e != nil {
+			out = w.work
+		}
+		timer := w.Clock.NewTimer(wait)
+		select {
+		case out <- e:
+			w.taken(e)
+		case <-w.wake:
+		case <-timer.C():
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		}
+		timer.Stop()
+	}
+}
+
+// next returns the entry whose turn it is, or how long to wait for one. It stays in its queue. What
+// is final goes first; what is passing goes at a bounded rate.
+func (w *Writer) next() (*entry, time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	now := w.Clock.Now()
+	wait := time.Hour
+	if e := w.final.first(); e != nil {
+		if wait = e.due.Sub(now); wait <= 0 {
+			return e, time.Hour
+		}
+	}
+	if e := w.passing.first(); e != nil {
+		switch due := e.due.Sub(now); {
+		case due > 0:
+			wait = min(wait, due)
+		case w.limit.TokensAt(now) >= 1:
+			return e, time.Hour
+		default:
+			wait = min(wait, time.Second/passingRate)
+		}
+	}
+	return nil, wait
+}
+
+// taken marks an entry as handed out.
+func (w *Writer) taken(e *entry) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if e.pending != nil && !e.pending.Final() {
+		w.limit.AllowN(w.Clock.Now(), 1)
+	}
+	w.unqueueLocked(e)
+}
+
+// begin takes the write out of an entry. There is none if it was dropped meanwhile.
+func (w *Writer) begin(e *entry) (engine.Write, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if e.pending == nil || e.inFlight {
+		return engine.Write{}, false
+	}
+	write := *e.pending
+	w.unqueueLocked(e)
+	e.pending, e.inFlight = nil, true
+	return write, true
+}
+
+func (w *Writer) handle(ctx context.Context, eng Engine, e *entry) {
+	write, ok := w.begin(e)
+	if !ok {
+		return
+	}
+	requestCtx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	done, err := w.store(requestCtx, write)
+	switch {
+	case err == nil:
+		w.finish(e, done.resourceVersion)
+		done.tell(eng, write)
+	case errors.Is(err, errDeposed):
+		w.finish(e, "") // the next leader decides
+		logf.FromContext(ctx).Info("Dropped a status of a Job, because another leader has taken over", "job", write.Job.NamespacedName)
+	default:
+		w.again(e, write, done.resourceVersion)
+		if !errors.Is(err, errConflict) && ctx.Err() == nil {
+			logf.FromContext(ctx).Error(err, "Storing a Job's status, will try again", "job", write.Job.NamespacedName)
+		}
+	}
+}
+
+// finish ends a write. One that was asked for meanwhile has its turn now, on top of what is stored.
+func (w *Writer) finish(e *entry, resourceVersion string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	e.inFlight = false
+	if e.pending != nil && resourceVersion != "" {
+		e.pending.ResourceVersion = resourceVersion
+	}
+	w.queueLocked(e)
+	w.forgetLocked(e)
+}
+
+// again puts back a write that failed, unless a later one was asked for meanwhile. A resource
+// version says that it failed because the Job has changed, and can go at once.
+func (w *Writer) again(e *entry, write engine.Write, resourceVersion string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	e.inFlight = false
+	if e.pending == nil {
+		e.pending = &write
+	}
+	if resourceVersion != "" {
+		e.pending.ResourceVersion = resourceVersion
+	} else {
+		e.due = w.Clock.Now().Add(min(retryMost, retryFirst<<min(e.tries, 16)))
+		e.tries++
+	}
+	w.queueLocked(e)
+}
+
+// queueLocked puts an entry with a pending write that is not under way where it waits its turn.
+func (w *Writer) queueLocked(e *entry) {
+	if e.pending == nil || e.inFlight {
+		return
+	}
+	queue := &w.passing
+	if e.pending.Final() {
+		queue = &w.final
+	}
+	queue.push(e)
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (w *Writer) unqueueLocked(e *entry) {
+	if e.queue != nil {
+		e.queue.remove(e)
+	}
+}
+
+func (w *Writer) forgetLocked(e *entry) {
+	if e.pending == nil && !e.inFlight {
+		delete(w.entries, e.uid)
+	}
+}
