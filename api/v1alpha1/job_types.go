@@ -186,11 +186,13 @@ type JobStatus struct {
 
 	// reason of the state, one word.
 	// +optional
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
 	Reason string `json:"reason,omitempty"`
 
 	// message says more about the reason, for people.
 	// +optional
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=1024
 	Message string `json:"message,omitempty"`
 
@@ -219,6 +221,7 @@ type JobStatus struct {
 
 	// worker is the pod of the latest attempt.
 	// +optional
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	Worker string `json:"worker,omitempty"`
 
@@ -251,17 +254,20 @@ type JobResult struct {
 
 	// reason of the failure.
 	// +optional
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
 	Reason string `json:"reason,omitempty"`
 
 	// message says more about the reason.
 	// +optional
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=1024
 	Message string `json:"message,omitempty"`
 
 	// output is the end of what the command wrote, its last 4 KiB at most; bytes that are not UTF-8
 	// are replaced. The worker's log has all of it.
 	// +optional
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=4096
 	Output string `json:"output,omitempty"`
 }
@@ -292,11 +298,14 @@ type Attempt struct {
 
 	// worker is the name of the pod that ran it.
 	// +optional
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	Worker string `json:"worker,omitempty"`
 
 	// podUID is the UID of that pod.
 	// +optional
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
 	PodUID types.UID `json:"podUID,omitempty"`
 
@@ -310,6 +319,7 @@ type Attempt struct {
 
 	// reason of its end; empty if it succeeded.
 	// +optional
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
 	Reason string `json:"reason,omitempty"`
 

@@ -77,7 +77,7 @@ type WorkerPoolSpec struct {
 
 	// queue bounds the Jobs that wait for a worker.
 	// +optional
-	// +default={}
+	// +default={"capacity": 1000}
 	Queue QueueSpec `json:"queue,omitzero"`
 
 	// drainTimeoutSeconds is how long a worker that is being removed may go on with the Jobs it runs.
@@ -92,7 +92,7 @@ type WorkerPoolSpec struct {
 
 // QueueSpec bounds the Jobs that wait for a worker.
 //
-// +kubebuilder:validation:MinProperties=0
+// +kubebuilder:validation:MinProperties=1
 type QueueSpec struct {
 	// capacity is the number of Jobs that the queue holds. Jobs beyond it stay Pending with reason
 	// QueueFull and come in, in order, as room appears: none is refused.
@@ -114,11 +114,12 @@ type WorkerPoolStatus struct {
 
 	// observedGeneration is the generation of the spec that this status is about.
 	// +optional
-	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Minimum=1
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
 	// ready is the number of ready workers and of wanted ones, for people: `3/5`.
 	// +optional
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=32
 	Ready string `json:"ready,omitempty"`
 
@@ -144,6 +145,7 @@ type WorkerPoolStatus struct {
 
 	// selector selects the pool's pods, for the scale subresource.
 	// +optional
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=512
 	Selector string `json:"selector,omitempty"`
 

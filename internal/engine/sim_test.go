@@ -2,6 +2,7 @@ package engine
 
 import (
 	"flag"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -135,6 +136,23 @@ func (w *world) check(final map[types.UID]v1alpha1.JobState) {
 	}
 }
 
+// checkSettling is called when an agent is told to forget a result: of a process that ended by
+// itself, the Job must be stored as finished, a later attempt have been sent, or another agent hold
+// the result that is being stored.
+func (w *world) checkSettling(p *simPod, token Token) {
+	stored, known := w.jobs[token.Job], w.engine.tasks[token.Job]
+	if stored.gone || stored.job.Status.State.Finished() || known != nil && known.superseded(token) {
+		return
+	}
+	if slices.ContainsFunc(p.results, func(r Result) bool { return r.Token == token && r.Outcome == Exited }) {
+		w.fail("the result of %s %v was forgotten before it was stored", token.Job, token)
+	}
+}
+
+func (t *task) superseded(token Token) bool {
+	return t.outranks(token) || t.state == settling && t.attempt.token != token
+}
+
 func (w *world) checkSettled() {
 	for uid, stored := range w.jobs {
 		switch status := stored.job.Status; {
@@ -145,7 +163,7 @@ func (w *world) checkSettled() {
 			if *status.LostWorkers < maxLostWorkers {
 				w.fail("%s was given up after %d lost workers", uid, *status.LostWorkers)
 			}
-		case status.Result == nil || status.Result.ExitCode == nil || !contains(stored.exits, *status.Result.ExitCode):
+		case status.Result == nil || status.Result.ExitCode == nil || !slices.Contains(stored.exits, *status.Result.ExitCode):
 			w.fail("%s was stored with the result %+v, its processes ended with %v", uid, status.Result, stored.exits)
 		case (status.State == v1alpha1.JobSucceeded) != (*status.Result.ExitCode == 0):
 			w.fail("%s was stored as %s with exit code %d", uid, status.State, *status.Result.ExitCode)
@@ -160,15 +178,6 @@ func (w *world) checkSettled() {
 			w.fail("%s still holds results: %+v", p.uid, p.results)
 		}
 	}
-}
-
-func contains(codes []int32, code int32) bool {
-	for _, c := range codes {
-		if c == code {
-			return true
-		}
-	}
-	return false
 }
 
 func (w *world) fail(format string, args ...any) {

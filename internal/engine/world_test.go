@@ -299,6 +299,7 @@ func (w *world) receive(p *simPod) {
 	}
 	for _, token := range cmd.Settled {
 		before := len(p.results)
+		w.checkSettling(p, token)
 		p.results = slices.DeleteFunc(p.results, func(r Result) bool { return r.Token == token })
 		p.reported -= before - len(p.results)
 	}
