@@ -36,6 +36,8 @@ type Identity struct {
 	PodUID  types.UID
 }
 
+// +kubebuilder:rbac:groups=authentication.k8s.io,resources=tokenreviews,verbs=create
+
 // TokenAuthenticator authenticates agents by the token that the kubelet puts into their pods.
 type TokenAuthenticator struct {
 	// Client creates TokenReviews.

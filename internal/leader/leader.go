@@ -43,6 +43,8 @@ type Config struct {
 	Publish func(ctx context.Context) error
 }
 
+// +kubebuilder:rbac:groups=coordination.k8s.io,namespace=workerpool-system,resources=leases,verbs=get
+
 // Leader is a manager.Runnable that runs while this process leads.
 type Leader struct {
 	Config

@@ -1,0 +1,122 @@
+# `make help` lists what there is to do.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+# The tools are programs of a Go module of their own, which pins them. Go builds each when it is first
+# needed and keeps it in its build cache.
+TOOL := go tool -modfile=hack/tools/go.mod
+CONTROLLER_GEN := $(TOOL) controller-gen
+LINT := $(TOOL) golangci-lint-kube-api-linter
+BUF := $(TOOL) buf
+
+# The image that config/default names, and the one that dist/install.yaml is to name instead.
+DEFAULT_IMAGE := localhost/workerpool/manager:dev
+IMAGE ?= $(DEFAULT_IMAGE)
+
+# E2E=0 leaves the end-to-end tests, which need a cluster, out of `make test`.
+E2E ?= 1
+
+##@ Help
+
+.PHONY: help
+help: ## Show this list.
+	@awk 'BEGIN { FS = ":.*## " } \
+	  /^##@ / { printf "\n%s\n", substr($$0, 5) } \
+	  /^[a-zA-Z0-9_-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+##@ Code
+
+.PHONY: generate
+generate: generate-go generate-manifests generate-proto ## Generate all that is generated: deep copies, CRDs, RBAC, the wire.
+
+.PHONY: generate-go
+generate-go:
+	$(CONTROLLER_GEN) object paths=./api/...
+
+.PHONY: generate-manifests
+generate-manifests:
+	$(CONTROLLER_GEN) crd:generateEmbeddedObjectMeta=true paths=./api/... output:crd:dir=config/crd/bases
+	go run ./hack/crdtrim config/crd/bases/*.yaml
+	$(CONTROLLER_GEN) rbac:roleName=workerpool-manager paths='{./controllers/...,./internal/...,./cmd/...}' output:rbac:dir=config/rbac
+
+.PHONY: generate-proto
+generate-proto:
+	$(BUF) generate
+
+.PHONY: fmt
+fmt: ## Format Go and protobuf files.
+	$(LINT) fmt ./...
+	$(BUF) format -w
+
+.PHONY: lint
+lint: ## Lint Go, the API's types and protobuf files.
+	$(LINT) run ./...
+	$(BUF) lint
+
+.PHONY: verify
+verify: generate ## Generate, then fail if that changed a file, or if a file is not committed or a go.mod not tidy.
+	go mod tidy -diff
+	cd hack/tools && go mod tidy -diff
+	cd hack/cluster/image && go mod tidy -diff
+	@changes=$$(git status --porcelain --untracked-files=all); \
+	if [ -n "$$changes" ]; then \
+	  printf '%s\n' "$$changes"; \
+	  git --no-pager diff; \
+	  echo 'verify: these files are not as committed: run "make generate" and commit.' >&2; \
+	  exit 1; \
+	fi
+
+##@ Tests
+
+.PHONY: test
+test: test-unit test-integration test-e2e ## Run all tests; E2E=0 leaves out those that need a cluster.
+
+.PHONY: test-unit
+test-unit: ## Run the unit tests, with the race detector.
+	go test -race -shuffle=on ./api/... ./pkg/... ./internal/... ./cmd/... ./hack/...
+	cd hack/cluster/image && go test -race ./...
+
+.PHONY: test-integration
+test-integration: ## Run the tests of the controllers against a real API server and etcd.
+	KUBEBUILDER_ASSETS=$$($(MAKE) -s envtest-assets); export KUBEBUILDER_ASSETS; \
+	go test -race -shuffle=on ./controllers/...
+
+.PHONY: test-e2e
+test-e2e: ## Run the end-to-end tests on a real cluster, which is started if need be.
+ifeq ($(E2E),0)
+	@echo 'test-e2e: left out, because E2E=0.'
+else
+	@$(MAKE) cluster-up || { echo 'test-e2e: no cluster can be started here; E2E=0 leaves these tests out.' >&2; exit 1; }
+	@$(MAKE) deploy
+	@env=$$($(MAKE) -s cluster-env); eval "$$env"; set -x; \
+	go test -count=1 -timeout=30m ./test/e2e/...
+endif
+
+##@ Build
+
+.PHONY: build
+build: ## Build bin/manager and bin/agent, for GOOS and GOARCH if set.
+	CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o bin/ ./cmd/manager ./cmd/agent
+	@echo "bin/manager and bin/agent are for $$(go env GOOS)/$$(go env GOARCH)."
+
+.PHONY: dist
+dist: ## Write dist/install.yaml: all of the operator in one file; IMAGE=... sets its image.
+	@mkdir -p dist
+	@kubectl=$$(command -v kubectl || echo "$$($(MAKE) -s envtest-assets)/kubectl"); \
+	"$$kubectl" kustomize config/default | sed 's|$(DEFAULT_IMAGE)|$(IMAGE)|' > dist/install.yaml
+	@echo 'dist/install.yaml is written: kubectl apply -f dist/install.yaml'
+
+.PHONY: demo
+demo: ## Start a cluster, install the operator and run a hundred Jobs.
+	@hack/demo.sh
+
+.PHONY: clean
+clean: ## Remove what build and dist made. The cluster stays: see cluster-down.
+	rm -rf bin dist
+
+include hack/cluster.mk

@@ -1,0 +1,184 @@
+// The manager is the operator: it keeps worker pools and dispatches Jobs to them.
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"flag"
+	"fmt"
+	"net"
+	"os"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/selection"
+	"k8s.io/apimachinery/pkg/types"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/log/zap"
+	"sigs.k8s.io/controller-runtime/pkg/metrics/filters"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/workerpool-dev/workerpool/api/v1alpha1"
+	"github.com/workerpool-dev/workerpool/controllers"
+	"github.com/workerpool-dev/workerpool/internal/certs"
+	"github.com/workerpool-dev/workerpool/internal/config"
+	"github.com/workerpool-dev/workerpool/internal/dispatch"
+	"github.com/workerpool-dev/workerpool/internal/engine"
+	"github.com/workerpool-dev/workerpool/internal/leader"
+	"github.com/workerpool-dev/workerpool/internal/podspec"
+	"github.com/workerpool-dev/workerpool/internal/status"
+)
+
+const (
+	leaseName       = "workerpool-controller-manager"
+	caSecretName    = "workerpool-ca"
+	dispatchService = "workerpool-dispatch"
+	dispatchPort    = "grpc"
+	// stopTimeout leaves the kubelet's grace period some room.
+	stopTimeout = 10 * time.Second
+	// The operator's requests to the API server are bounded by its own design, and by the API
+	// server's priority and fairness; the client's limit only guards against a loop gone wild.
+	clientQPS   = 1000
+	clientBurst = 2000
+)
+
+func main() {
+	if err := run(); err != nil && !errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintln(os.Stderr, "manager:", err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	settings, err := config.FromProcess()
+	if err != nil {
+		return err
+	}
+	ctrl.SetLogger(zap.New(zap.UseFlagOptions(&settings.Log)))
+	ctx := ctrl.SetupSignalHandler()
+	restConfig, err := ctrl.GetConfig()
+	if err != nil {
+		return err
+	}
+	restConfig.QPS, restConfig.Burst = clientQPS, clientBurst
+	mgr, err := newManager(restConfig, settings)
+	if err != nil {
+		return err
+	}
+	if err := setup(ctx, mgr, settings); err != nil {
+		return err
+	}
+	return mgr.Start(ctx)
+}
+
+func newManager(restConfig *rest.Config, settings config.Config) (ctrl.Manager, error) {
+	scheme := runtime.NewScheme()
+	utilruntime.Must(clientgoscheme.AddToScheme(scheme))
+	utilruntime.Must(v1alpha1.AddToScheme(scheme))
+	ours, err := labels.NewRequirement(v1alpha1.LabelPool, selection.Exists, nil)
+	if err != nil {
+		return nil, err
+	}
+	timeout := stopTimeout
+	return ctrl.NewManager(restConfig, ctrl.Options{
+		Scheme: scheme,
+		Cache: cache.Options{
+			DefaultTransform: cache.TransformStripManagedFields(),
+			ByObject: map[client.Object]cache.ByObject{
+				&corev1.Pod{}: {Label: labels.NewSelector().Add(*ours)},
+			},
+		},
+		Client: client.Options{Cache: &client.CacheOptions{DisableFor: []client.Object{&corev1.Secret{}, &corev1.Service{}}}},
+		Metrics: metricsserver.Options{
+			BindAddress:    settings.MetricsAddress,
+			SecureServing:  true,
+			FilterProvider: filters.WithAuthenticationAndAuthorization,
+		},
+		HealthProbeBindAddress:        settings.HealthAddress,
+		LeaderElection:                true,
+		LeaderElectionID:              leaseName,
+		LeaderElectionNamespace:       settings.Namespace,
+		LeaderElectionReleaseOnCancel: true,
+		GracefulShutdownTimeout:       &timeout,
+	})
+}
+
+// setup builds the operator out of its parts.
+func setup(ctx context.Context, mgr ctrl.Manager, settings config.Config) error {
+	direct, err := client.New(mgr.GetConfig(), client.Options{Scheme: mgr.GetScheme()})
+	if err != nil {
+		return err
+	}
+	inNamespace := func(name string) types.NamespacedName {
+		return types.NamespacedName{Namespace: settings.Namespace, Name: name}
+	}
+	ca, err := certs.EnsureCA(ctx, direct, inNamespace(caSecretName), time.Now())
+	if err != nil {
+		return err
+	}
+	agent, err := describeAgent(ctx, direct, inNamespace(dispatchService), settings, ca)
+	if err != nil {
+		return err
+	}
+
+	realClock := clock.RealClock{}
+	out := &controllers.Outbox{}
+	eng := engine.New(realClock.Now, out)
+	lead := leader.New(leader.Config{
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Lease: inNamespace(leaseName), Engine: eng, Clock: realClock,
+		ListenAddress: settings.DispatchAddress,
+	})
+	out.Writer = status.New(status.Config{
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Leading: lead.Leading, Clock: realClock,
+	})
+	lead.Write = func(ctx context.Context, epoch engine.Epoch) { out.Run(ctx, eng, epoch) }
+	lead.Publish = func(ctx context.Context) error {
+		return leader.Publish(ctx, mgr.GetClient(), leader.Endpoint{
+			Service: inNamespace(dispatchService), PortName: dispatchPort, Port: settings.DispatchPort, IP: settings.PodIP,
+		})
+	}
+	lead.Serve = func(ctx context.Context, epoch engine.Epoch, listener net.Listener) error {
+		auth := &dispatch.TokenAuthenticator{Client: mgr.GetClient(), Pods: mgr.GetClient(), Live: mgr.GetAPIReader()}
+		serving := &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: certs.NewServer(ca, time.Now).GetCertificate}
+		return dispatch.NewServer(eng, auth, epoch, serving).Serve(ctx, listener)
+	}
+	pools, err := controllers.Setup(ctx, mgr, eng, out, agent, lead.Ready)
+	if err != nil {
+		return err
+	}
+	lead.Load = func(ctx context.Context) error { return controllers.Load(ctx, mgr.GetClient(), pools, eng) }
+	if err := mgr.Add(lead); err != nil {
+		return err
+	}
+	return errors.Join(mgr.AddHealthzCheck("ping", healthz.Ping), mgr.AddReadyzCheck("ping", healthz.Ping))
+}
+
+// describeAgent tells how worker pods get their agent, and how it finds the leader.
+func describeAgent(ctx context.Context, c client.Client, service types.NamespacedName, settings config.Config, ca *certs.CA) (podspec.Agent, error) {
+	dispatch := &corev1.Service{}
+	if err := c.Get(ctx, service, dispatch); err != nil {
+		return podspec.Agent{}, fmt.Errorf("reading the service that agents dial (config/default has it): %w", err)
+	}
+	if len(dispatch.Spec.Ports) != 1 || dispatch.Spec.ClusterIP == "" || dispatch.Spec.ClusterIP == corev1.ClusterIPNone {
+		return podspec.Agent{}, fmt.Errorf("service %s must have a cluster IP and one port", service)
+	}
+	port := fmt.Sprint(dispatch.Spec.Ports[0].Port)
+	return podspec.Agent{
+		Image: settings.AgentImage,
+		CA:    string(ca.PEM),
+		Addresses: []string{
+			net.JoinHostPort(dispatch.Spec.ClusterIP, port),
+			net.JoinHostPort(service.Name+"."+service.Namespace+".svc", port),
+		},
+	}, nil
+}

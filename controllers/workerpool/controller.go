@@ -1,0 +1,175 @@
+// Package workerpool keeps the pods of WorkerPools: as many as wanted, made from the present
+// template, none removed that is still needed. It tells the engine about pools and pods, and users
+// about both, in the WorkerPool's status.
+package workerpool
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	"github.com/workerpool-dev/workerpool/api/v1alpha1"
+	"github.com/workerpool-dev/workerpool/internal/engine"
+	"github.com/workerpool-dev/workerpool/internal/podspec"
+)
+
+// +kubebuilder:rbac:groups=workerpool.dev,resources=workerpools,verbs=get;list;watch;update;patch
+// +kubebuilder:rbac:groups=workerpool.dev,resources=workerpools/status,verbs=get;update;patch
+// +kubebuilder:rbac:groups=workerpool.dev,resources=workerpools/finalizers,verbs=update
+// +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch;create;delete
+// +kubebuilder:rbac:groups="",resources=namespaces,verbs=get
+// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch;update
+
+// Engine is what the controller needs of the pools in memory. Its methods do not block.
+type Engine interface {
+	// SetPool makes a pool known, or changes its settings. It may be repeated.
+	SetPool(pool engine.PoolConfig)
+	// RemovePool ends a pool: its queued Jobs wait for a pool of that name again. It may be repeated.
+	RemovePool(key types.NamespacedName)
+	// SetWorkers tells which pods a pool has, all of them, as the cache shows them.
+	SetWorkers(key types.NamespacedName, workers []engine.WorkerPod)
+	// Drain assigns nothing more to a worker.
+	Drain(key types.NamespacedName, pod types.UID)
+	// Pool returns what a pool does; the zero snapshot for one that is not known.
+	Pool(key types.NamespacedName) engine.PoolSnapshot
+}
+
+const (
+	// ownerIndex finds pods by the UID of the WorkerPool that owns them.
+	ownerIndex = "workerpool.dev/owner"
+
+	concurrentReconciles = 4
+)
+
+// Reconciler brings WorkerPools to what their specs say.
+type Reconciler struct {
+	client    client.Client
+	apiReader client.Reader
+	engine    Engine
+	recorder  events.EventRecorder
+	agent     podspec.Agent
+	clock     clock.Clock
+	memories  memories
+}
+
+// New makes a Reconciler. Its client reads pods and pools from a cache that has the index of
+// SetupWithManager; apiReader reads from the API server itself.
+func New(
+	c client.Client, apiReader client.Reader, eng Engine, recorder events.EventRecorder, agent podspec.Agent, clk clock.Clock,
+) *Reconciler {
+	return &Reconciler{client: c, apiReader: apiReader, engine: eng, recorder: recorder, agent: agent, clock: clk}
+}
+
+// SetupWithManager adds the controller to a manager. The manager's cache may leave out pods without
+// the label LabelPool. Changes are the pools whose snapshot has changed. Ready is waited for before
+// anything is reconciled.
+func (r *Reconciler) SetupWithManager(ctx context.Context, mgr manager.Manager, changes source.Source, ready func(context.Context) error) error {
+	if err := Index(ctx, mgr.GetFieldIndexer()); err != nil {
+		return err
+	}
+	gated := reconcile.Func(func(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
+		if err := ready(ctx); err != nil {
+			return reconcile.Result{}, err
+		}
+		return r.Reconcile(ctx, req)
+	})
+	err := builder.ControllerManagedBy(mgr).
+		Named("workerpool").
+		For(&v1alpha1.WorkerPool{}, builder.WithPredicates(predicate.ResourceVersionChangedPredicate{})).
+		Owns(&corev1.Pod{}, builder.WithPredicates(predicate.ResourceVersionChangedPredicate{})).
+		WatchesRawSource(changes).
+		WithOptions(controller.Options{MaxConcurrentReconciles: concurrentReconciles}).
+		Complete(gated)
+	if err != nil {
+		return fmt.Errorf("build the controller of WorkerPools: %w", err)
+	}
+	return nil
+}
+
+// Index adds what the Reconciler finds pods by to a cache.
+func Index(ctx context.Context, indexer client.FieldIndexer) error {
+	if err := indexer.IndexField(ctx, &corev1.Pod{}, ownerIndex, ownerOf); err != nil {
+		return fmt.Errorf("index pods by owner: %w", err)
+	}
+	return nil
+}
+
+func ownerOf(o client.Object) []string {
+	owner := metav1.GetControllerOf(o)
+	if owner == nil || owner.Kind != "WorkerPool" || owner.APIVersion != v1alpha1.GroupVersion.String() {
+		return nil
+	}
+	return []string{string(owner.UID)}
+}
+
+// Load tells the engine about all pools and their pods.
+func (r *Reconciler) Load(ctx context.Context) error {
+	list := &v1alpha1.WorkerPoolList{}
+	if err := r.client.List(ctx, list); err != nil {
+		return fmt.Errorf("list the pools: %w", err)
+	}
+	for i := range list.Items {
+		s, err := r.observe(ctx, &list.Items[i])
+		if err != nil {
+			return err
+		}
+		r.tellEngine(s)
+	}
+	return nil
+}
+
+// Reconcile brings one WorkerPool a step nearer to its spec.
+func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
+	pool := &v1alpha1.WorkerPool{}
+	if err := r.client.Get(ctx, req.NamespacedName, pool); apierrors.IsNotFound(err) {
+		r.engine.RemovePool(req.NamespacedName)
+		r.memories.forget(req.NamespacedName)
+		return reconcile.Result{}, nil
+	} else if err != nil {
+		return reconcile.Result{}, fmt.Errorf("get the pool: %w", err)
+	}
+	if added, err := r.addFinalizer(ctx, pool); added || err != nil {
+		return conflictIsLater(err)
+	}
+
+	s, err := r.observe(ctx, pool)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	if done, err := r.finish(ctx, s); done || err != nil {
+		return conflictIsLater(err)
+	}
+	r.tellEngine(s)
+	if err := r.execute(ctx, s, Plan(s.state())); err != nil {
+		return reconcile.Result{}, err
+	}
+	if err := r.writeStatus(ctx, s); err != nil {
+		return conflictIsLater(err)
+	}
+	return again(s.waits...), nil
+}
+
+// conflictRetry is the pause after a write that another one came before.
+const conflictRetry = 100 * time.Millisecond
+
+// conflictIsLater turns a lost race into another try: the cache is behind, and nothing is wrong.
+func conflictIsLater(err error) (reconcile.Result, error) {
+	if apierrors.IsConflict(err) {
+		return again(conflictRetry), nil
+	}
+	return reconcile.Result{}, client.IgnoreNotFound(err)
+}

@@ -1,0 +1,260 @@
+package workerpool
+
+import (
+	"testing"
+
+	. "github.com/onsi/gomega"
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/workerpool-dev/workerpool/api/v1alpha1"
+	"github.com/workerpool-dev/workerpool/internal/engine"
+	"github.com/workerpool-dev/workerpool/pkg/worker"
+)
+
+func (f *fixture) key() types.NamespacedName {
+	return types.NamespacedName{Namespace: f.namespace, Name: "demo"}
+}
+
+func TestWorkersAreMade(t *testing.T) {
+	f := start(t, nil)
+	f.create(f.pool().Replicas(3).Obj())
+	f.expectPods("demo-0", "demo-1", "demo-2")
+
+	pod := f.pod("demo-0")
+	pool, err := f.get()
+	f.Expect(err).NotTo(HaveOccurred())
+	f.Expect(metav1.IsControlledBy(pod, pool)).To(BeTrue())
+	f.Expect(pod.Spec.Containers[0].Command).To(Equal([]string{"/workerpool/agent", "run"}))
+	f.Eventually(f.condition(v1alpha1.PoolReady)).Should(Equal("False WorkersNotReady: 0 of 3 workers are ready."))
+	f.Eventually(f.condition(v1alpha1.PoolProgressing)).Should(Equal("True WorkersStarting: 0 of 3 workers are ready."))
+
+	f.ready("demo-0", "demo-1", "demo-2")
+	f.Eventually(f.condition(v1alpha1.PoolReady)).Should(Equal("True AllWorkersReady: 3 of 3 workers are ready."))
+	f.Eventually(f.condition(v1alpha1.PoolProgressing)).Should(Equal("False Stable: All workers are as wanted."))
+	f.Eventually(f.condition(v1alpha1.PoolQueueFull)).Should(Equal("False Room: The queue has room."))
+	pool, err = f.get()
+	f.Expect(err).NotTo(HaveOccurred())
+	f.Expect(pool.Status.Ready).To(Equal("3/3"))
+	f.Expect(pool.Status.Selector).To(Equal("workerpool.dev/pool=demo"))
+	f.Expect(pool.Status.UpdatedReplicas).To(HaveValue(Equal(int32(3))))
+}
+
+func TestPoolWithoutWorkersIsReady(t *testing.T) {
+	f := start(t, nil)
+	f.create(f.pool().Replicas(0).Obj())
+	f.Eventually(f.condition(v1alpha1.PoolReady)).Should(HavePrefix("True AllWorkersReady"))
+	f.expectPods()
+}
+
+func TestOneWorkerIsMadeIfNoNumberIsSaid(t *testing.T) {
+	f := start(t, nil)
+	f.create(f.pool().Obj())
+	f.expectPods("demo-0")
+}
+
+// What kubectl scale does.
+func TestScale(t *testing.T) {
+	f := start(t, nil)
+	f.create(f.pool().Replicas(2).Obj())
+	f.expectPods("demo-0", "demo-1")
+	f.ready("demo-0", "demo-1")
+	f.engine.setPod(f.pod("demo-1"), engine.PodSnapshot{Connected: true, Busy: true})
+	idle := f.pod("demo-0")
+
+	scale := func(n int32) {
+		pool, err := f.get()
+		f.Expect(err).NotTo(HaveOccurred())
+		body := &autoscalingv1.Scale{ObjectMeta: metav1.ObjectMeta{Namespace: pool.Namespace, Name: pool.Name}, Spec: autoscalingv1.ScaleSpec{Replicas: n}}
+		f.Expect(f.client.SubResource("scale").Update(t.Context(), pool, client.WithSubResourceBody(body))).To(Succeed())
+	}
+	scale(4)
+	f.expectPods("demo-0", "demo-1", "demo-2", "demo-3")
+	scale(1)
+	f.expectPods("demo-1")
+	f.Expect(f.engine.isDrained(idle)()).To(BeTrue(), "a worker must be drained before it is deleted")
+}
+
+func TestDeletedWorkerIsReplaced(t *testing.T) {
+	f := start(t, nil)
+	f.create(f.pool().Replicas(2).Obj())
+	f.expectPods("demo-0", "demo-1")
+	before := f.pod("demo-1"); t.Cleanup(func(){ l,_:=f.pods(); t.Log(l) })
+	f.kill("demo-1")
+	f.Eventually(func() (types.UID, error) {
+		pod := &corev1.Pod{}
+		err := f.client.Get(t.Context(), client.ObjectKeyFromObject(before), pod)
+		return pod.UID, client.IgnoreNotFound(err)
+	}).ShouldNot(Or(BeEmpty(), Equal(before.UID)))
+}
+
+func TestEndedWorkerIsReplaced(t *testing.T) {
+	f := start(t, nil)
+	f.create(f.pool().Replicas(1).Obj())
+	f.expectPods("demo-0")
+	before := f.pod("demo-0").UID
+	f.setStatus("demo-0", corev1.PodStatus{Phase: corev1.PodFailed, Reason: "Evicted"})
+	f.Eventually(func(g Gomega) {
+		names, err := f.pods()
+		g.Expect(err).NotTo(HaveOccurred())
+		g.Expect(names).To(HaveLen(1))
+		g.Expect(f.pod(names[0]).UID).NotTo(Equal(before))
+	}).Should(Succeed())
+}
+
+func TestLostWorkerIsReplaced(t *testing.T) {
+	f := start(t, nil)
+	f.create(f.pool().Replicas(1).Obj())
+	f.expectPods("demo-0")
+	f.bind("demo-0")
+	f.engine.set(t.Context(), f.key(), func(s *engine.PoolSnapshot) {
+		s.Pods = map[types.UID]engine.PodSnapshot{f.pod("demo-0").UID: {Lost: true}}
+	})
+	f.expectPods("demo-1")
+	f.Expect(f.pod("demo-0").DeletionGracePeriodSeconds).To(HaveValue(Equal(int64(1))))
+	f.Eventually(f.events.Events).Should(Receive(Equal("Warning WorkerLost Worker demo-0 was not heard of for too long and is replaced.")))
+	f.Consistently(f.events.Events, "2s").ShouldNot(Receive(), "a worker is lost once")
+}
+
+func TestPoolGoesAfterItsWorkers(t *testing.T) {
+	f := start(t, nil)
+	pool := f.pool().Replicas(1).Obj()
+	f.create(pool)
+	f.expectPods("demo-0")
+	f.bind("demo-0")
+	worker := f.pod("demo-0")
+
+	f.Expect(f.client.Delete(t.Context(), pool)).To(Succeed())
+	f.expectPods()
+	f.Eventually(f.engine.isRemoved(f.key())).Should(BeTrue())
+	f.Expect(f.engine.isDrained(worker)()).To(BeTrue())
+	f.Expect(f.pod("demo-0").DeletionGracePeriodSeconds).To(HaveValue(Equal(int64(300))))
+	f.Eventually(f.condition(v1alpha1.PoolReady)).Should(Equal("False WorkersDraining: The pool is being deleted."))
+
+	f.kill("demo-0")
+	f.Eventually(f.gone).Should(BeTrue())
+}
+
+// gone tells whether the pool of the test does not exist any more.
+func (f *fixture) gone() bool {
+	_, err := f.get()
+	return apierrors.IsNotFound(err)
+}
+
+func TestPoolGoesAtOnceWithItsNamespace(t *testing.T) {
+	f := start(t, nil)
+	pool := f.pool().Replicas(1).Obj()
+	f.create(pool)
+	f.expectPods("demo-0")
+	f.bind("demo-0")
+	f.Expect(f.client.Delete(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: f.namespace}})).To(Succeed())
+	f.Expect(f.client.Delete(t.Context(), pool)).To(Succeed())
+	f.Eventually(f.gone).Should(BeTrue())
+}
+
+func TestForeignPodIsLeftAloneAndReported(t *testing.T) {
+	f := start(t, nil)
+	foreign := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: f.namespace, Name: "demo-0"},
+		Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "c", Image: "i"}}},
+	}
+	f.create(foreign)
+	f.create(f.pool().Replicas(2).Obj())
+	f.expectPods("demo-1", "demo-2")
+	f.ready("demo-1", "demo-2")
+	const message = "A pod that is not the pool's has the name demo-0: another name is used."
+	f.Eventually(f.condition(v1alpha1.PoolProgressing)).Should(Equal("False NameTaken: " + message))
+	f.Eventually(f.events.Events).Should(Receive(Equal("Warning NameTaken " + message)))
+	f.Eventually(f.condition(v1alpha1.PoolReady)).Should(HavePrefix("True"))
+	f.Expect(f.pod("demo-0").UID).To(Equal(foreign.UID))
+}
+
+// A namespace that enforces the restricted standard refuses the plain template and takes one that
+// complies: what the operator adds complies.
+func TestRefusedWorkersAreReportedUntilTheTemplateIsMended(t *testing.T) {
+	f := start(t, map[string]string{"pod-security.kubernetes.io/enforce": "restricted"})
+	f.create(f.pool().Replicas(2).Obj())
+	f.Eventually(f.condition(v1alpha1.PoolProgressing)).Should(And(
+		HavePrefix(`False WorkerNotCreated: pods "demo-0" is forbidden: violates PodSecurity "restricted`),
+		Not(ContainSubstring("workerpool-agent")),
+	))
+	f.Eventually(f.events.Events).Should(Receive(HavePrefix("Warning WorkerNotCreated pods \"demo-0\" is forbidden")))
+	f.expectPods()
+
+	f.change(func(pool *v1alpha1.WorkerPool) {
+		pool.Spec.Template.Spec.Containers[0].SecurityContext = &corev1.SecurityContext{
+			AllowPrivilegeEscalation: ptr.To(false),
+			Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+			RunAsNonRoot:             ptr.To(true),
+			SeccompProfile:           &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+		}
+	})
+	f.expectPods("demo-0", "demo-1")
+	f.Eventually(f.condition(v1alpha1.PoolProgressing)).Should(HavePrefix("True WorkersStarting"))
+}
+
+func TestObstaclesAreReported(t *testing.T) {
+	f := start(t, nil)
+	f.create(f.pool().Replicas(2).Obj())
+	f.expectPods("demo-0", "demo-1")
+	f.setStatus("demo-1", corev1.PodStatus{Conditions: []corev1.PodCondition{{
+		Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: corev1.PodReasonUnschedulable,
+		Message: "0/1 nodes are available: 1 Insufficient cpu.",
+	}}})
+	f.Eventually(f.condition(v1alpha1.PoolProgressing)).Should(Equal(
+		"False Unschedulable: 1 of 2 workers are held up: 0/1 nodes are available: 1 Insufficient cpu."))
+
+	f.setStatus("demo-0", corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{{
+		Name: "worker", State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{
+			Reason: "ImagePullBackOff", Message: `Back-off pulling image "busybox:1"`,
+		}},
+	}}})
+	f.Eventually(f.condition(v1alpha1.PoolProgressing)).Should(Equal(
+		`False WorkerCannotStart: 1 of 2 workers are held up: container "worker": ImagePullBackOff: Back-off pulling image "busybox:1"`))
+}
+
+func TestEngineIsTold(t *testing.T) {
+	f := start(t, nil)
+	f.create(f.pool().Replicas(1).Slots(3).Capacity(7).Template(func(template *corev1.PodTemplateSpec) {
+		template.Spec.Containers[0].Resources.Requests = corev1.ResourceList{
+			corev1.ResourceCPU: resource.MustParse("1500m"), corev1.ResourceMemory: resource.MustParse("96Mi"),
+		}
+	}).Obj())
+	f.expectPods("demo-0")
+	pod := f.pod("demo-0")
+	want := engine.WorkerPod{UID: pod.UID, Name: "demo-0", Resources: worker.ResourceLimits{CPU: 1.5, Memory: 64 << 20}}
+	f.Eventually(f.engine.workersOf(f.key())).Should(Equal([]engine.WorkerPod{want}))
+	config := f.engine.pools[f.key()]
+	f.Expect([]int{config.Slots, config.Capacity}).To(Equal([]int{3, 7}))
+
+	f.bind("demo-0")
+	f.setStatus("demo-0", corev1.PodStatus{Phase: corev1.PodRunning, ContainerStatuses: []corev1.ContainerStatus{
+		{Name: "worker", State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}},
+	}})
+	want.Started = true
+	f.Eventually(f.engine.workersOf(f.key())).Should(Equal([]engine.WorkerPod{want}))
+	f.Expect(f.client.Delete(t.Context(), pod)).To(Succeed())
+	want.Terminating = true
+	f.Eventually(f.engine.workersOf(f.key())).Should(ContainElement(want))
+}
+
+func TestWhatTheEngineDoesIsShown(t *testing.T) {
+	f := start(t, nil)
+	f.create(f.pool().Replicas(1).Capacity(2).Obj())
+	f.expectPods("demo-0")
+	f.engine.set(t.Context(), f.key(), func(s *engine.PoolSnapshot) {
+		s.Workers, s.Queued, s.Active, s.Waiting, s.Processed, s.Failed = 1, 2, 1, 5, 10, 3
+	})
+	f.Eventually(f.condition(v1alpha1.PoolQueueFull)).Should(HavePrefix("True CapacityReached: Jobs wait because the queue holds its capacity of 2"))
+	pool, err := f.get()
+	f.Expect(err).NotTo(HaveOccurred())
+	status := pool.Status
+	f.Expect([]int64{int64(*status.Workers), *status.QueueSize, *status.ActiveJobs, *status.ProcessedJobs, *status.FailedJobs}).
+		To(Equal([]int64{1, 2, 1, 10, 3}))
+}

@@ -1,0 +1,128 @@
+package workerpool
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/klog/v2"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/workerpool-dev/workerpool/internal/podspec"
+)
+
+const (
+	// createsPerReconcile bounds the pods that one reconcile makes, so that other work gets its turn.
+	createsPerReconcile = 50
+	// giveUpGraceSeconds is the shortest grace period that still asks the kubelet first: 0 would
+	// remove the pod from the API while its processes may still run.
+	giveUpGraceSeconds = 1
+	// atOnce is the wait for a reconcile that should follow right away.
+	atOnce = time.Millisecond
+)
+
+// execute does what was planned. That a worker can't be made is not its error: the pool's memory has
+// it, for the status.
+func (r *Reconciler) execute(ctx context.Context, s *scope, intents []Intent) error {
+	var creates []Intent
+	for _, intent := range intents {
+		if intent.Action == Create {
+			creates = append(creates, intent)
+			continue
+		}
+		if err := r.remove(ctx, s, intent); err != nil {
+			return err
+		}
+	}
+	return r.create(ctx, s, creates)
+}
+
+// remove drains a worker and deletes its pod.
+func (r *Reconciler) remove(ctx context.Context, s *scope, intent Intent) error {
+	r.engine.Drain(s.key, intent.UID)
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
+		Namespace: s.key.Namespace, Name: podspec.Name(s.key.Name, intent.Ordinal),
+	}}
+	options := []client.DeleteOption{client.Preconditions{UID: &intent.UID}}
+	if intent.Action == GiveUp {
+		options = append(options, client.GracePeriodSeconds(giveUpGraceSeconds))
+	}
+	err := r.client.Delete(ctx, pod, options...)
+	// Not found, or a conflict with the UID: this very pod is gone already, and the cache will show it.
+	if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
+		return fmt.Errorf("delete pod %q: %w", pod.Name, err)
+	}
+	s.memory.deleted[intent.UID] = true
+	if intent.Action == GiveUp {
+		s.memory.givenUp[intent.UID] = true
+		r.workerLost(s.pool, pod)
+	}
+	log.FromContext(ctx).V(1).Info("Deleted worker pod", "Pod", klog.KObj(pod), "reason", intent.Reason)
+	return nil
+}
+
+// create makes workers in batches that double, and stops after the first batch with a failure: what
+// fails for one mostly fails for all.
+func (r *Reconciler) create(ctx context.Context, s *scope, intents []Intent) error {
+	if len(intents) == 0 {
+		s.memory.succeeded()
+		return nil
+	}
+	if wait := s.memory.pause(s.pool.Generation, s.now); wait > 0 {
+		s.waits = append(s.waits, wait)
+		return nil
+	}
+	todo := intents[:min(len(intents), createsPerReconcile)]
+	if len(todo) < len(intents) {
+		s.waits = append(s.waits, atOnce)
+	}
+	for size := 1; len(todo) > 0; size *= 2 {
+		batch := todo[:min(size, len(todo))]
+		todo = todo[len(batch):]
+		if ok, err := r.createBatch(ctx, s, batch); !ok || err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// createBatch makes some workers at once. It is false if one could not be made.
+func (r *Reconciler) createBatch(ctx context.Context, s *scope, batch []Intent) (bool, error) {
+	pods, errs := make([]*corev1.Pod, len(batch)), make([]error, len(batch))
+	var group sync.WaitGroup
+	for i, intent := range batch {
+		pods[i] = podspec.Pod(s.pool, intent.Ordinal, r.agent)
+		group.Go(func() { errs[i] = r.client.Create(ctx, pods[i]) })
+	}
+	group.Wait()
+	var failed error
+	for i, err := range errs {
+		switch {
+		case err == nil:
+			s.memory.expect(pods[i].UID, batch[i].Ordinal, s.hash, s.now)
+			log.FromContext(ctx).V(1).Info("Created worker pod", "Pod", klog.KObj(pods[i]), "reason", batch[i].Reason)
+		case apierrors.IsAlreadyExists(err):
+			if err := r.checkTaken(ctx, s, batch[i].Ordinal); err != nil {
+				return false, err
+			}
+			s.waits = append(s.waits, atOnce)
+		case failed == nil:
+			failed = err
+		}
+	}
+	if failed != nil && ctx.Err() != nil {
+		return false, fmt.Errorf("create pods: %w", failed)
+	}
+	if failed != nil {
+		s.memory.failed(failed.Error(), s.pool.Generation, s.now)
+		s.waits = append(s.waits, s.memory.pause(s.pool.Generation, s.now))
+		return false, nil
+	}
+	s.memory.succeeded()
+	return true, nil
+}

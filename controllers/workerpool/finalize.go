@@ -1,0 +1,61 @@
+package workerpool
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+
+	"github.com/workerpool-dev/workerpool/api/v1alpha1"
+)
+
+// addFinalizer sees to it that the pool does not go before its workers. It tells whether it has
+// written; the change brings the next reconcile.
+func (r *Reconciler) addFinalizer(ctx context.Context, pool *v1alpha1.WorkerPool) (bool, error) {
+	if !pool.DeletionTimestamp.IsZero() || controllerutil.ContainsFinalizer(pool, v1alpha1.Finalizer) {
+		return false, nil
+	}
+	base := pool.DeepCopy()
+	controllerutil.AddFinalizer(pool, v1alpha1.Finalizer)
+	return true, r.patch(ctx, pool, base, "add the finalizer")
+}
+
+// finish lets a pool go that is being deleted and has no worker left. Where the whole namespace is
+// being deleted it does not wait for them: nobody can make a worker there any more, and the pods
+// are drained by their own deletion.
+func (r *Reconciler) finish(ctx context.Context, s *scope) (bool, error) {
+	if !s.deleting() {
+		return false, nil
+	}
+	if len(s.workers()) > 0 {
+		if going, err := r.namespaceGoing(ctx, s.key.Namespace); err != nil || !going {
+			return false, err
+		}
+	}
+	r.engine.RemovePool(s.key)
+	if !controllerutil.ContainsFinalizer(s.pool, v1alpha1.Finalizer) {
+		return true, nil
+	}
+	base := s.pool.DeepCopy()
+	controllerutil.RemoveFinalizer(s.pool, v1alpha1.Finalizer)
+	return true, r.patch(ctx, s.pool, base, "remove the finalizer")
+}
+
+func (r *Reconciler) namespaceGoing(ctx context.Context, name string) (bool, error) {
+	namespace := &corev1.Namespace{}
+	if err := r.apiReader.Get(ctx, client.ObjectKey{Name: name}, namespace); err != nil {
+		return false, fmt.Errorf("get the namespace: %w", err)
+	}
+	return !namespace.DeletionTimestamp.IsZero(), nil
+}
+
+// patch writes what has changed since base, unless another write came between: a merge patch
+// replaces the list of finalizers as a whole.
+func (r *Reconciler) patch(ctx context.Context, pool, base *v1alpha1.WorkerPool, what string) error {
+	if err := r.client.Patch(ctx, pool, client.MergeFromWithOptions(base, client.MergeFromWithOptimisticLock{})); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
+}

@@ -1,0 +1,94 @@
+package workerpool
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/utils/ptr"
+
+	"github.com/workerpool-dev/workerpool/api/v1alpha1"
+	"github.com/workerpool-dev/workerpool/internal/podspec"
+)
+
+// statusInterval is the shortest time between two writes of a pool's status.
+const statusInterval = time.Second
+
+// writeStatus writes the status if it has changed and its time has come, and then tells of what is
+// new in it.
+func (r *Reconciler) writeStatus(ctx context.Context, s *scope) error {
+	before := s.pool.Status.DeepCopy()
+	status := s.status()
+	if equality.Semantic.DeepEqual(*before, status) {
+		return nil
+	}
+	if wait := statusInterval - s.now.Sub(s.memory.written); wait > 0 {
+		s.waits = append(s.waits, wait)
+		return nil
+	}
+	s.pool.Status = status
+	if err := r.client.Status().Update(ctx, s.pool); err != nil {
+		return fmt.Errorf("write the status: %w", err)
+	}
+	s.memory.written = s.now
+	r.progressChanged(s.pool, before.Conditions)
+	return nil
+}
+
+// status is what the pool is.
+func (s *scope) status() v1alpha1.WorkerPoolStatus {
+	n := s.count()
+	old := s.pool.Status
+	status := v1alpha1.WorkerPoolStatus{
+		ObservedGeneration: s.pool.Generation,
+		Ready:              fmt.Sprintf("%d/%d", n.ready, n.wanted),
+		Replicas:           number(n.live),
+		ReadyReplicas:      number(n.ready),
+		UpdatedReplicas:    number(n.current),
+		DesiredReplicas:    number(n.wanted),
+		Selector:           labels.SelectorFromSet(podspec.Labels(s.key.Name)).String(),
+		Workers:            number(s.snapshot.Workers),
+		QueueSize:          ptr.To(int64(s.snapshot.Queued)),
+		ActiveJobs:         ptr.To(int64(s.snapshot.Active)),
+		ProcessedJobs:      neverLess(old.ProcessedJobs, s.snapshot.Processed),
+		FailedJobs:         neverLess(old.FailedJobs, s.snapshot.Failed),
+		Conditions:         s.pool.DeepCopy().Status.Conditions,
+	}
+	s.setConditions(&status.Conditions, n)
+	return status
+}
+
+// counts of a pool's workers.
+type counts struct {
+	// wanted workers; live ones, of which some are ready and some are made from the present
+	// template; and those that are being removed.
+	wanted, live, ready, current, leaving int
+}
+
+func (s *scope) count() counts {
+	n := counts{wanted: s.replicas()}
+	for _, w := range s.workers() {
+		if !w.live() {
+			n.leaving++
+			continue
+		}
+		n.live++
+		if w.Ready {
+			n.ready++
+		}
+		if w.Current {
+			n.current++
+		}
+	}
+	return n
+}
+
+func number(n int) *int32 { return ptr.To(int32(min(n, math.MaxInt32))) }
+
+// neverLess is a counter that does not run backwards, whatever an engine that has just started says.
+func neverLess(written *int64, n uint64) *int64 {
+	return ptr.To(max(ptr.Deref(written, 0), int64(min(n, math.MaxInt64))))
+}

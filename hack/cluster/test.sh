@@ -1,0 +1,164 @@
+#!/usr/bin/env bash
+# Tests the cluster built from source: what a pod can do in it, and that it comes up again after every way to end badly.
+# It takes the machine's cluster down several times and leaves it up. Usage, as root: hack/cluster/test.sh
+set -Eeuo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+export CLUSTER=source
+readonly state=/var/lib/workerpool-cluster
+failed=0
+
+fail() { printf 'FAIL  %s\n' "$*"; failed=1; }
+
+# check NAME COMMAND...: the command must succeed.
+check() {
+  local name=$1 start=$SECONDS
+  shift
+  if "$@" >/tmp/cluster-test.out 2>&1; then
+    printf 'ok    %s (%d s)\n' "$name" $((SECONDS - start))
+  else
+    fail "$name"
+    sed 's/^/      /' /tmp/cluster-test.out
+  fi
+}
+
+cluster_pids() { pgrep -f "$state/"; }
+
+kill_all() {
+  local pids
+  pids=$(cluster_pids)
+  # shellcheck disable=SC2086
+  kill -KILL $pids
+}
+
+in_pod() { kubectl exec client -- "$@"; }
+
+pods() {
+  kubectl apply -f - <<'PODS'
+apiVersion: v1
+kind: Pod
+metadata: {name: server, labels: {app: server}}
+spec:
+  containers:
+    - name: server
+      image: localhost/workerpool/busybox:1
+      args: [-c, 'echo served >/tmp/index.html; echo started; exec httpd -f -p 8080 -h /tmp']
+      resources: {limits: {memory: 32Mi}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: client}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+    - name: client
+      image: localhost/workerpool/busybox:1
+      args: [-c, 'exec sleep 100000']
+---
+apiVersion: v1
+kind: Service
+metadata: {name: server}
+spec:
+  selector: {app: server}
+  ports: [{port: 80, targetPort: 8080}]
+PODS
+  kubectl wait --for=condition=Ready pod/server pod/client --timeout=60s
+}
+
+has_started_line() { [[ $(kubectl logs server) == started ]]; }
+resolves() { in_pod nslookup -type=a server.default.svc.cluster.local | grep -q "$(kubectl get service server -o jsonpath='{.spec.clusterIP}')"; }
+unknown_name_is_refused_at_once() { ! timeout 3 kubectl exec client -- nslookup no-such.example || return 1; }
+serves() { [[ $(in_pod timeout 5 wget -qO- "http://$1") == served ]]; }
+serves_itself() { [[ $(kubectl exec server -- timeout 5 wget -qO- http://server) == served ]]; }
+forwards_a_port() {
+  kubectl port-forward pod/server 18080:8080 >/dev/null &
+  local forward=$! answer
+  for _ in {1..50}; do answer=$(busybox wget -qO- http://127.0.0.1:18080 2>/dev/null) && break || sleep 0.1; done
+  kill "$forward"
+  [[ $answer == served ]]
+}
+memory_limit_binds() { ! kubectl exec server -- sh -c 'head -c 100m /dev/zero | tail -c 99m >/dev/null'; }
+audit_log_has_exec() { grep -q '"resource":"pods","namespace":"default","name":"client".*"subresource":"exec"' "$(./cluster.sh audit-log)"; }
+
+nothing_left() {
+  local left
+  left=$(
+    cluster_pids || true
+    grep -F "$state" /proc/self/mountinfo || true
+    ip -o address show to 198.18.0.0/15
+    ip netns list
+    nft list tables | grep kube || true
+    find /sys/fs/cgroup -name 'workerpool-cluster*' -o -name 'kubepods*'
+    ls -d "$state" /var/lib/cni /run/containerd /var/log/containers /var/log/pods /var/lib/kubelet /opt/containerd 2>/dev/null || true
+  )
+  [[ -z $left ]] || { printf 'left: %s\n' "$left"; return 1; }
+}
+
+quick_second_up() {
+  local start=$EPOCHREALTIME
+  ./cluster.sh up
+  local took=$(((${EPOCHREALTIME/./} - ${start/./}) / 1000))
+  printf '%d ms\n' "$took"
+  ((took < 3000))
+}
+
+two_ups_at_once() {
+  ./cluster.sh up &
+  local first=$!
+  ./cluster.sh up
+  wait "$first"
+}
+
+half_down() {
+  ./cluster.sh down &
+  local down=$!
+  sleep "$1"
+  kill -KILL "$down"
+  wait "$down" 2>/dev/null || true
+}
+
+half_up() {
+  ./cluster.sh up &
+  local up=$!
+  sleep "$1"
+  kill -KILL "$up"
+  wait "$up" 2>/dev/null || true
+}
+
+check 'down' ./cluster.sh down
+check 'down leaves nothing' nothing_left
+check 'down of nothing' ./cluster.sh down
+check 'two ups at once' two_ups_at_once
+check 'a second up is quick' quick_second_up
+eval "$(./cluster.sh env)"
+check 'pods run' pods
+check 'kubectl logs' has_started_line
+check 'kubectl exec' in_pod true
+check 'kubectl port-forward' forwards_a_port
+check 'DNS' resolves
+check 'a name outside does not exist' unknown_name_is_refused_at_once
+check 'a Service by its name' serves server
+check 'a Service by its address' serves "$(kubectl get service server -o jsonpath='{.spec.clusterIP}')"
+check 'a Service from its own pod' serves_itself
+check 'a memory limit binds' memory_limit_binds
+check 'the audit log' audit_log_has_exec
+check 'kill -9 of all' kill_all
+check 'up after that' ./cluster.sh up
+check 'pods run' pods
+for after in 0.2 1 2; do
+  half_down "$after" 2>/dev/null
+  check "up after a down that was killed after $after s" ./cluster.sh up
+  check 'pods run' pods
+done
+check 'kill -9 of all' kill_all
+check 'down after that' ./cluster.sh down
+check 'down leaves nothing' nothing_left
+for after in 0.5 2 8; do
+  half_up "$after" 2>/dev/null
+  check "up after an up that was killed after $after s" ./cluster.sh up
+  check 'pods run' pods
+  check 'down' ./cluster.sh down
+  check 'down leaves nothing' nothing_left
+done
+check 'up' ./cluster.sh up
+exit "$failed"

@@ -1,0 +1,143 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	pb "github.com/workerpool-dev/workerpool/internal/dispatch/dispatchpb"
+)
+
+const (
+	// markVariable tells a process's attempt, for those that have left its process group.
+	markVariable = envPrefix + "ATTEMPT"
+	// defaultPath is searched if a job's environment has no PATH.
+	defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+)
+
+// command is what to execute.
+type command struct {
+	path string
+	argv []string
+	env  []string
+	// dir is the agent's own if empty.
+	dir  string
+	mark string
+}
+
+// environment is what every job of a container starts from.
+type environment []string
+
+// newEnvironment takes the container's environment without what is the agent's.
+func newEnvironment(environ []string) environment {
+	var e environment
+	for _, kv := range environ {
+		if !strings.HasPrefix(kv, envPrefix) {
+			e = append(e, kv)
+		}
+	}
+	return e
+}
+
+// with returns the environment of an attempt. Its mark comes first, so that it is found without
+// reading all; then TMPDIR and the job's own variables take the place of the container's.
+func (e environment) with(mark, tmpDir string, own []*pb.EnvVar) []string {
+	env := make([]string, 1, len(e)+len(own)+2)
+	env[0] = markVariable + "=" + mark
+	env = append(env, e...)
+	env = set(env, "TMPDIR", tmpDir)
+	for _, v := range own {
+		if v.GetName() != markVariable {
+			env = set(env, v.GetName(), v.GetValue())
+		}
+	}
+	return env
+}
+
+func set(env []string, name, value string) []string {
+	for i, kv := range env {
+		if len(kv) > len(name) && kv[len(name)] == '=' && kv[:len(name)] == name {
+			env[i] = name + "=" + value
+			return env
+		}
+	}
+	return append(env, name+"="+value)
+}
+
+func get(env []string, name, fallback string) string {
+	for _, kv := range env {
+		if key, value, _ := strings.Cut(kv, "="); key == name {
+			return value
+		}
+	}
+	return fallback
+}
+
+// newCommand finds the program of an assignment in the PATH of env. A name with a slash is taken as
+// it is, relative to the directory to run in.
+func newCommand(a *pb.Assignment, env []string, mark string) (command, error) {
+	argv := a.GetArgv()
+	if len(argv) == 0 || argv[0] == "" {
+		return command{}, errors.New("exec: no command")
+	}
+	c := command{path: argv[0], argv: argv, env: env, dir: a.GetWorkingDir(), mark: mark}
+	if c.dir != "" {
+		dir, err := filepath.Abs(c.dir)
+		if err != nil {
+			return command{}, err
+		}
+		c.dir = dir
+	}
+	if !strings.Contains(argv[0], "/") {
+		path, err := lookPath(argv[0], get(env, "PATH", defaultPath), c.dir)
+		if err != nil {
+			return command{}, fmt.Errorf("exec: %q: %w", argv[0], err)
+		}
+		c.path = path
+	}
+	return c, nil
+}
+
+var errNotFound = errors.New("executable file not found in $PATH")
+
+// lookPath returns the first executable file with that name, as execvp would.
+func lookPath(name, path, dir string) (string, error) {
+	err := errNotFound
+	for _, folder := range filepath.SplitList(path) {
+		if !filepath.IsAbs(folder) {
+			folder = filepath.Join(dir, folder)
+		}
+		candidate := filepath.Join(folder, name)
+		if !strings.Contains(candidate, "/") {
+			candidate = "./" + candidate
+		}
+		var stat unix.Stat_t
+		if unix.Stat(candidate, &stat) != nil || stat.Mode&unix.S_IFMT == unix.S_IFDIR {
+			continue
+		}
+		if unix.Access(candidate, unix.X_OK) == nil {
+			return candidate, nil
+		}
+		err = fs.ErrPermission
+	}
+	return "", err
+}
+
+// explain gives a failed start the path that the system's message is about: a fork tells only the number.
+func (c command) explain(err error) error {
+	if c.dir != "" {
+		if info, statErr := os.Stat(c.dir); statErr != nil || !info.IsDir() {
+			return &fs.PathError{Op: "chdir", Path: c.dir, Err: err}
+		}
+		if unix.Access(c.dir, unix.X_OK) != nil {
+			return &fs.PathError{Op: "chdir", Path: c.dir, Err: syscall.EACCES}
+		}
+	}
+	return &fs.PathError{Op: "exec", Path: c.path, Err: err}
+}

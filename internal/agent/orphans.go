@@ -1,0 +1,91 @@
+package agent
+
+import (
+	"bytes"
+	"iter"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// childrenLocked yields the agent's children that it has not started itself: orphans of attempts, and
+// forks that have not returned. In a container /proc has few processes but those of the attempts.
+//
+// No child can vanish meanwhile, since none is waited for without the lock.
+func (r *reaper) childrenLocked() iter.Seq[int] {
+	self := os.Getpid()
+	return func(yield func(int) bool) {
+		for _, pid := range r.processes() {
+			if pid == self || r.running[pid] != nil || parentOf(pid) != self {
+				continue
+			}
+			if !yield(pid) {
+				return
+			}
+		}
+	}
+}
+
+// processes lists the pids of /proc.
+func (r *reaper) processes() []int {
+	if _, err := r.proc.Seek(0, 0); err != nil {
+		r.log.Error("Cannot list processes", "error", err)
+		return nil
+	}
+	names, err := r.proc.Readdirnames(-1)
+	if err != nil {
+		r.log.Error("Cannot list processes", "error", err)
+	}
+	var pids []int
+	for _, name := range names {
+		if name[0] < '0' || name[0] > '9' {
+			continue
+		}
+		if pid, err := strconv.Atoi(name); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// parentOf returns 0 for a process that is gone.
+func parentOf(pid int) int {
+	var buf [512]byte
+	stat := readProc(pid, "stat", buf[:])
+	// pid (name) state parent ...; the name may hold anything.
+	_, rest, _ := bytes.Cut(stat[bytes.LastIndexByte(stat, ')')+1:], []byte(" "))
+	fields := bytes.Fields(rest)
+	if len(fields) < 2 {
+		return 0
+	}
+	parent, err := strconv.Atoi(string(fields[1]))
+	if err != nil {
+		return 0
+	}
+	return parent
+}
+
+// markOf returns the mark of a process of this agent's. It can't be seen if the process has ended, has
+// cleared its environment or runs as somebody else.
+func (r *reaper) markOf(pid int) (string, bool) {
+	var buf [256]byte
+	first, _, _ := bytes.Cut(readProc(pid, "environ", buf[:]), []byte{0})
+	mark, ok := strings.CutPrefix(string(first), markVariable+"=")
+	return mark, ok && strings.HasPrefix(mark, r.instance+"-")
+}
+
+// readProc returns as much of a process's file as buf takes; nothing if it is gone.
+func readProc(pid int, name string, buf []byte) []byte {
+	fd, err := unix.Open("/proc/"+strconv.Itoa(pid)+"/"+name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil
+	}
+	defer unix.Close(fd)
+	n, err := unix.Read(fd, buf)
+	if err != nil {
+		return nil
+	}
+	return buf[:n]
+}

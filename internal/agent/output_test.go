@@ -1,0 +1,193 @@
+package agent
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	pb "github.com/workerpool-dev/workerpool/internal/dispatch/dispatchpb"
+)
+
+type logLine struct {
+	Time    time.Time
+	Job     string
+	UID     string
+	Attempt int
+	Index   int
+	Stream  string
+	Line    string
+	Partial bool
+}
+
+func parseLog(t *testing.T, log string) []logLine {
+	t.Helper()
+	var lines []logLine
+	in := bufio.NewScanner(strings.NewReader(log))
+	in.Buffer(nil, 1<<20)
+	for in.Scan() {
+		var l logLine
+		decoder := json.NewDecoder(bytes.NewReader(in.Bytes()))
+		decoder.DisallowUnknownFields()
+		if err := decoder.Decode(&l); err != nil {
+			t.Fatalf("%v in %q", err, in.Text())
+		}
+		lines = append(lines, l)
+	}
+	return lines
+}
+
+func TestLogLines(t *testing.T) {
+	o := newOperator(t)
+	log := &lockedBuffer{}
+	runAgent(t, testConfig(t, o), log)
+	s := o.accepted()
+	a := shell("uid", `printf 'one\n\ntwo "q" \\ \t\001\377é\n'; printf 'no newline'`)
+	a.JobName, a.Token.Index, a.Token.Try = `na"me`, 7, 2
+	s.run(a)
+	s.run(shell("b", "echo oops >&2"))
+
+	got := parseLog(t, log.String())
+	var texts []string
+	for _, l := range got {
+		texts = append(texts, l.Line)
+		if l.Partial || time.Since(l.Time) > time.Hour {
+			t.Errorf("line %+v", l)
+		}
+	}
+	if !slicesEqual(texts, "one", "", "two \"q\" \\ \t\x01\uFFFDé", "no newline", "oops") {
+		t.Fatalf("lines %q", texts)
+	}
+	first, last := got[0], got[4]
+	first.Time, last.Time = time.Time{}, time.Time{}
+	if want := (logLine{Job: `na"me`, UID: "uid", Attempt: 2, Index: 7, Stream: "stdout", Line: "one"}); first != want {
+		t.Errorf("first %+v", first)
+	}
+	if want := (logLine{Job: "b", UID: "b", Attempt: 1, Stream: "stderr", Line: "oops"}); last != want {
+		t.Errorf("last %+v", last)
+	}
+}
+
+func TestLongLinesAreInPieces(t *testing.T) {
+	for _, length := range []int{maxPiece - 1, maxPiece, maxPiece + 1, 2 * maxPiece, 2*maxPiece + 1, 100_000} {
+		line := strings.Repeat("aé€😀", length/10+1)
+		log := &lockedBuffer{}
+		feed(log, []byte(line+"\nnext\n"))
+		var whole strings.Builder
+		got := parseLog(t, log.String())
+		for i, l := range got[:len(got)-1] {
+			whole.WriteString(l.Line)
+			if len(l.Line) > maxPiece || l.Partial != (i < len(got)-2) {
+				t.Errorf("piece %d of a line of %d: %d bytes, partial %v", i, len(line), len(l.Line), l.Partial)
+			}
+		}
+		if whole.String() != line || got[len(got)-1].Line != "next" {
+			t.Errorf("a line of %d bytes came out as %d", len(line), whole.Len())
+		}
+	}
+}
+
+// feed puts bytes through a splitter, in reads of random lengths.
+func feed(log io.Writer, content []byte) {
+	o := &output{log: newLineLog(log, slog.New(slog.DiscardHandler))}
+	buf := new([maxPiece + 1]byte)
+	s := &splitter{buf: buf[:], output: o, assignment: &pb.Assignment{}, stream: "stdout"}
+	for len(content) > 0 {
+		n := copy(s.free()[:1+rand.IntN(len(s.free()))], content)
+		content = content[n:]
+		s.took(n)
+	}
+	s.end()
+}
+
+func FuzzLines(f *testing.F) {
+	f.Add([]byte("one\ntwo"))
+	f.Add([]byte{0xff, '\n', 0xf0, 0x9f, '\n', 0, '"', '\\'})
+	f.Fuzz(func(t *testing.T, content []byte) {
+		log := &lockedBuffer{}
+		feed(log, content)
+		var got strings.Builder
+		for _, l := range parseLog(t, log.String()) {
+			got.WriteString(l.Line)
+			if !l.Partial {
+				got.WriteByte('\n')
+			}
+		}
+		// Each byte that is not UTF-8 becomes one U+FFFD, as it does where a range reads them.
+		want := string([]rune(string(content)))
+		if want != "" && !strings.HasSuffix(want, "\n") {
+			want += "\n"
+		}
+		if got.String() != want {
+			t.Errorf("%q came out as %q, want %q", content, got.String(), want)
+		}
+	})
+}
+
+// counter counts what is written to it.
+type counter struct{ n atomic.Int64 }
+
+func (c *counter) Write(p []byte) (int, error) {
+	c.n.Add(int64(len(p)))
+	return len(p), nil
+}
+
+func TestHugeOutputTakesLittleMemory(t *testing.T) {
+	const size = 50_000_000
+	tests := map[string]string{
+		"without a newline": "head -c 50000000 /dev/zero | tr '\\0' x",
+		"binary":            "head -c 50000000 /dev/urandom",
+	}
+	for name, script := range tests {
+		t.Run(name, func(t *testing.T) {
+			o := newOperator(t)
+			log := &counter{}
+			runAgent(t, testConfig(t, o), log)
+			s := o.accepted()
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			r := s.run(shell("a", script))
+			runtime.ReadMemStats(&after)
+			if len(r.GetOutput()) != tailBytes || log.n.Load() < size {
+				t.Errorf("tail of %d bytes, log of %d", len(r.GetOutput()), log.n.Load())
+			}
+			// Heartbeats and the test itself allocate too: what counts is that the output does not.
+			if allocated := after.TotalAlloc - before.TotalAlloc; allocated > size/2 {
+				t.Errorf("allocated %d bytes", allocated)
+			}
+		})
+	}
+}
+
+// gate is a log that nobody reads until it is opened.
+type gate struct{ opened chan struct{} }
+
+func (g *gate) Write(p []byte) (int, error) { <-g.opened; return len(p), nil }
+
+func TestABlockedLogHoldsUpOnlyTheOutput(t *testing.T) {
+	o := newOperator(t)
+	c := testConfig(t, o)
+	c.timing.drain = 50 * time.Millisecond
+	log := &gate{make(chan struct{})}
+	defer close(log.opened)
+	runAgent(t, c, log)
+	s := o.accepted()
+	s.assign(shell("much", "head -c 1000000 /dev/zero; exec sleep 1000"), shell("little", "echo x; exit 3"))
+	if r := s.result(tokenFor("little")); r.GetExitCode() != 3 {
+		t.Errorf("result %v", r)
+	}
+	if r := s.run(shell("silent", "exit 4")); r.GetExitCode() != 4 {
+		t.Errorf("result %v", r)
+	}
+	s.send(&pb.OperatorMessage{Kills: []*pb.Kill{{Token: tokenFor("much")}}})
+	if r := s.result(tokenFor("much")); r.GetOutcome() != pb.Outcome_OUTCOME_KILLED {
+		t.Errorf("result %v", r)
+	}
+}

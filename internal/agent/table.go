@@ -1,0 +1,220 @@
+package agent
+
+import (
+	"slices"
+	"time"
+
+	pb "github.com/workerpool-dev/workerpool/internal/dispatch/dispatchpb"
+)
+
+// maxResults bounds the results that wait to be stored, those of running attempts to come included.
+const maxResults = 1000
+
+// attempt is one execution of a task, from its acceptance until nothing of it runs.
+type attempt struct {
+	token      token
+	assignment *pb.Assignment
+	// previous, if not nil, is a lower attempt of the same task that must have ended before this starts.
+	previous *attempt
+	// done is closed when nothing of the attempt runs.
+	done chan struct{}
+
+	// The table's owner guards the rest.
+
+	// started is zero until the process has started.
+	started time.Time
+	// process is nil before its start and after its end.
+	process *process
+	// ending is the outcome if the agent is the one that ends it, else unspecified.
+	ending pb.Outcome
+	// grace is what is left between SIGTERM and SIGKILL if ending was set before the start.
+	grace time.Duration
+	// recorded attempts outlive the fence.
+	recorded bool
+	// unwanted attempts leave no result.
+	unwanted bool
+}
+
+// result is how an attempt ended.
+type result struct {
+	token          token
+	outcome        pb.Outcome
+	exitCode       int32
+	message        string
+	output         []byte
+	started, ended time.Time
+	cpuTime        time.Duration
+	maxMemoryBytes int64
+
+	// spooled results are on disk. The table's owner guards it.
+	spooled bool
+	// session is the last session that it was sent on. The table's owner guards it.
+	session uint64
+}
+
+// refusal says why an assignment was not started.
+type refusal string
+
+const (
+	refusedDraining refusal = "draining"
+	refusedFull     refusal = "disk full"
+	refusedKnown    refusal = "this or a higher attempt is known"
+	refusedSlots    refusal = "no free slot"
+	refusedResults  refusal = "too many results wait"
+	refusedNobody   refusal = "no token"
+)
+
+// table is what the agent knows of attempts. It decides and does nothing else; its owner guards it.
+type table struct {
+	slots int
+	// live has the attempts that have not ended, current the highest of them for each task. Lower
+	// ones are being killed. Each task takes one slot.
+	live    map[token]*attempt
+	current map[task]*attempt
+	// results are those to be stored, of which there are count.
+	results map[task][]*result
+	count   int
+	// draining agents and those whose disk is full take no new attempts.
+	draining, diskFull bool
+}
+
+func newTable(slots int) *table {
+	return &table{
+		slots:   slots,
+		live:    map[token]*attempt{},
+		current: map[task]*attempt{},
+		results: map[task][]*result{},
+	}
+}
+
+// assign returns the attempt to start. If it has a previous one, that must be killed. Without an
+// attempt the refusal says why; nothing has changed then.
+func (t *table) assign(a *pb.Assignment) (*attempt, refusal) {
+	tok := tokenOf(a.GetToken())
+	if why := t.refuse(tok); why != "" {
+		return nil, why
+	}
+	at := &attempt{token: tok, assignment: a, previous: t.current[tok.task], done: make(chan struct{})}
+	t.live[tok], t.current[tok.task] = at, at
+	return at, ""
+}
+
+func (t *table) refuse(tok token) refusal {
+	current := t.current[tok.task]
+	switch {
+	case tok.task.jobUID == "":
+		return refusedNobody
+	case current != nil && tok.compare(current.token) <= 0:
+		return refusedKnown
+	case slices.ContainsFunc(t.results[tok.task], func(r *result) bool { return tok.compare(r.token) <= 0 }):
+		return refusedKnown
+	case t.draining:
+		return refusedDraining
+	case t.diskFull:
+		return refusedFull
+	case current == nil && len(t.current) >= t.slots:
+		return refusedSlots
+	case len(t.live)+t.count >= maxResults:
+		return refusedResults
+	}
+	return ""
+}
+
+// finish turns a live attempt into its result. It returns whether the result is wanted.
+func (t *table) finish(at *attempt, r *result) bool {
+	delete(t.live, at.token)
+	if t.current[at.token.task] == at {
+		delete(t.current, at.token.task)
+	}
+	if !at.unwanted {
+		t.add(r)
+	}
+	return !at.unwanted
+}
+
+// add takes in a result of an attempt that is not live.
+func (t *table) add(r *result) {
+	t.results[r.token.task] = append(t.results[r.token.task], r)
+	t.count++
+}
+
+// settle forgets the result of an attempt and returns it, or nil if there is none. A live attempt
+// will leave none.
+func (t *table) settle(tok token) *result {
+	if at := t.live[tok]; at != nil {
+		at.unwanted = true
+		return nil
+	}
+	of := t.results[tok.task]
+	i := slices.IndexFunc(of, func(r *result) bool { return r.token == tok })
+	if i < 0 {
+		return nil
+	}
+	settled := of[i]
+	if of = slices.Delete(of, i, i+1); len(of) == 0 {
+		delete(t.results, tok.task)
+	} else {
+		t.results[tok.task] = of
+	}
+	t.count--
+	return settled
+}
+
+// record keeps a live attempt from the fence.
+func (t *table) record(tok token) {
+	if at := t.live[tok]; at != nil {
+		at.recorded = true
+	}
+}
+
+// unrecorded returns the live attempts that must not outlive the fence.
+func (t *table) unrecorded() []*attempt {
+	var all []*attempt
+	for _, at := range t.live {
+		if !at.recorded {
+			all = append(all, at)
+		}
+	}
+	return all
+}
+
+// drained returns whether an agent told to end may do so.
+func (t *table) drained() bool {
+	return t.draining && len(t.live) == 0 && t.count == 0
+}
+
+// unsent returns at most limit results that were not sent on a session yet, and marks them as sent.
+func (t *table) unsent(session uint64, limit int) []*result {
+	var all []*result
+	for _, of := range t.results {
+		for _, r := range of {
+			if r.session == session {
+				continue
+			}
+			if len(all) == limit {
+				return all
+			}
+			r.session = session
+			all = append(all, r)
+		}
+	}
+	return all
+}
+
+// unspooled returns the results that are in memory only.
+func (t *table) unspooled() []*result {
+	var all []*result
+	for _, of := range t.results {
+		for _, r := range of {
+			if !r.spooled {
+				all = append(all, r)
+			}
+		}
+	}
+	return all
+}
+
+// waits returns whether r is to be stored still.
+func (t *table) waits(r *result) bool {
+	return slices.Contains(t.results[r.token.task], r)
+}

@@ -1,0 +1,110 @@
+package podspec
+
+import (
+	"maps"
+	"strconv"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+
+	"github.com/workerpool-dev/workerpool/api/v1alpha1"
+)
+
+// Agent is what the agent in a worker pod needs from the operator that makes the pod.
+type Agent struct {
+	// Image that the agent is copied from.
+	Image string
+	// Addresses of the operator, host:port each.
+	Addresses []string
+	// CA has the certificates, in PEM, that the operator's may be signed by.
+	CA string
+}
+
+const (
+	// reservedPrefix is that of the labels and annotations which only the operator sets.
+	reservedPrefix = "workerpool.dev/"
+
+	// annotationLocalVolumes lists the emptyDirs, by name and separated by commas, that the cluster
+	// autoscaler may throw away when it removes a node. Without it one emptyDir holds the node.
+	annotationLocalVolumes = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes"
+
+	// defaultDrainSeconds is the default of the API, for pools that were read without it.
+	defaultDrainSeconds = 300
+)
+
+// Name of the worker pod with this ordinal: at most 63 characters for ordinals below ten billion,
+// because a pool's name has at most 52.
+func Name(pool string, ordinal int) string { return pool + "-" + strconv.Itoa(ordinal) }
+
+// Ordinal of the pool's worker pod of this name; false if no worker of the pool is called so.
+func Ordinal(pool, name string) (int, bool) {
+	digits, ok := strings.CutPrefix(name, pool+"-")
+	if !ok {
+		return 0, false
+	}
+	ordinal, err := strconv.Atoi(digits)
+	return ordinal, err == nil && Name(pool, ordinal) == name && ordinal >= 0
+}
+
+// Labels that select the worker pods of a pool in its namespace.
+func Labels(pool string) map[string]string { return map[string]string{v1alpha1.LabelPool: pool} }
+
+// Pod is the worker pod of a pool with this ordinal: the pool's template with the agent put in. It
+// shares nothing with the pool. It passes the restricted Pod Security Standard if the template does.
+func Pod(pool *v1alpha1.WorkerPool, ordinal int, agent Agent) *corev1.Pod {
+	template := pool.Spec.Template.DeepCopy()
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			Name:            Name(pool.Name, ordinal),
+			Namespace:       pool.Namespace,
+			Labels:          labels(pool, template.Labels, ordinal),
+			Annotations:     annotations(template.Annotations),
+			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(pool, v1alpha1.GroupVersion.WithKind("WorkerPool"))},
+		},
+		Spec: template.Spec,
+	}
+	setDefaults(&pod.Spec, pool.Spec.DrainTimeoutSeconds)
+	inject(&pod.Spec, pool, agent)
+	return pod
+}
+
+func labels(pool *v1alpha1.WorkerPool, template map[string]string, ordinal int) map[string]string {
+	l := unreserved(template)
+	maps.Copy(l, Labels(pool.Name))
+	l[v1alpha1.LabelOrdinal] = strconv.Itoa(ordinal)
+	l[v1alpha1.LabelTemplateHash] = Hash(pool)
+	return l
+}
+
+func annotations(template map[string]string) map[string]string {
+	a := unreserved(template)
+	if volumes := a[annotationLocalVolumes]; volumes != "" {
+		a[annotationLocalVolumes] = volumes + "," + volumeAgent
+	} else {
+		a[annotationLocalVolumes] = volumeAgent
+	}
+	return a
+}
+
+// unreserved copies a map without the keys that only the operator sets.
+func unreserved(in map[string]string) map[string]string {
+	out := maps.Clone(in)
+	if out == nil {
+		out = map[string]string{}
+	}
+	maps.DeleteFunc(out, func(key, _ string) bool { return strings.HasPrefix(key, reservedPrefix) })
+	return out
+}
+
+// setDefaults fills what the template leaves open where a worker's default is not a pod's.
+func setDefaults(spec *corev1.PodSpec, drainSeconds *int32) {
+	spec.RestartPolicy = corev1.RestartPolicyAlways
+	if spec.AutomountServiceAccountToken == nil {
+		spec.AutomountServiceAccountToken = ptr.To(false)
+	}
+	if spec.TerminationGracePeriodSeconds == nil {
+		spec.TerminationGracePeriodSeconds = ptr.To(int64(ptr.Deref(drainSeconds, defaultDrainSeconds)))
+	}
+}
