@@ -17,7 +17,7 @@ cluster-status: ## Show what runs, its versions, and where the logs are.
 	@$(cluster) status
 
 .PHONY: cluster-env
-cluster-env: ## Print the line that makes a shell use the cluster: eval "$$(make -s cluster-env)"
+cluster-env: ## Print the line that makes a shell use the cluster: eval "$(make -s cluster-env)"
 	@$(cluster) env
 
 .PHONY: envtest-assets

@@ -40,7 +40,7 @@ func run() error {
 		config.Version = info.Main.Version
 	}
 	log := slog.New(slog.NewJSONHandler(os.Stderr, nil)).With(
-		"pod", os.Getenv("POD_NAME"), "namespace", os.Getenv("POD_NAMESPACE"), "pool", os.Getenv("POOL"))
+		"pod", os.Getenv("WORKERPOOL_POD_NAME"), "namespace", os.Getenv("WORKERPOOL_POD_NAMESPACE"), "pool", os.Getenv("WORKERPOOL_POOL"))
 	a, err := agent.New(config, os.Stdout, log)
 	if err != nil {
 		return err

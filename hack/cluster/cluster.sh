@@ -43,12 +43,21 @@ readonly pod_cidr=198.18.0.0/16
 readonly service_cidr=198.19.0.0/16
 readonly dns_ip=198.19.0.10
 
-for part in say build image sweep source kind deploy; do
-  # shellcheck source=/dev/null
-  source "$here/lib/$part.sh"
-done
+# shellcheck source-path=SCRIPTDIR
+source "$here/lib/say.sh"
+source "$here/lib/build.sh"
+source "$here/lib/image.sh"
+source "$here/lib/sweep.sh"
+source "$here/lib/source.sh"
+source "$here/lib/kind.sh"
+source "$here/lib/deploy.sh"
 
 image=${IMAGE:-$default_image}
+
+# For what is not to outlive this program.
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+readonly image work
 
 # choose_provider sets $provider, and says which and why.
 choose_provider() {
@@ -73,12 +82,13 @@ guess_provider() {
 # select_cluster makes kubectl, and all else that is started here, use the chosen cluster.
 select_cluster() {
   case $provider in
-    source) export KUBECONFIG=$state/kubeconfig PATH=$bin:$PATH ;;
+    source) export KUBECONFIG=$state/kubeconfig PATH=$bin:$PATH:/usr/sbin:/sbin ;;
     kind) export KUBECONFIG=$cache/kind.kubeconfig ;;
     current) command -v kubectl >/dev/null || die 'missing kubectl, which CLUSTER=current needs' ;;
   esac
 }
 
+# shellcheck disable=SC2016 # $PATH is for the shell that reads it
 print_env() {
   case $provider in
     source) printf 'export KUBECONFIG=%q PATH=%q:$PATH\n' "$KUBECONFIG" "$state/bin" ;;

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Tests the cluster built from source: what a pod can do in it, and that it comes up again after every way to end badly.
 # It takes the machine's cluster down several times and leaves it up. Usage, as root: hack/cluster/test.sh
+# shellcheck disable=SC2317 # check calls the functions by their names
 set -Eeuo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
@@ -67,13 +68,16 @@ PODS
 
 has_started_line() { [[ $(kubectl logs server) == started ]]; }
 resolves() { in_pod nslookup -type=a server.default.svc.cluster.local | grep -q "$(kubectl get service server -o jsonpath='{.spec.clusterIP}')"; }
-unknown_name_is_refused_at_once() { ! timeout 3 kubectl exec client -- nslookup no-such.example || return 1; }
+unknown_name_is_unknown() { [[ $(timeout 3 kubectl exec client -- nslookup no-such.example 2>&1) == *NXDOMAIN* ]]; }
 serves() { [[ $(in_pod timeout 5 wget -qO- "http://$1") == served ]]; }
-serves_itself() { [[ $(kubectl exec server -- timeout 5 wget -qO- http://server) == served ]]; }
+serves_itself() { [[ $(kubectl exec server -- timeout 5 wget -qO- http://server.default.svc) == served ]]; }
 forwards_a_port() {
   kubectl port-forward pod/server 18080:8080 >/dev/null &
   local forward=$! answer
-  for _ in {1..50}; do answer=$(busybox wget -qO- http://127.0.0.1:18080 2>/dev/null) && break || sleep 0.1; done
+  for _ in {1..50}; do
+    sleep 0.1
+    if answer=$(busybox wget -qO- http://127.0.0.1:18080 2>/dev/null); then break; fi
+  done
   kill "$forward"
   [[ $answer == served ]]
 }
@@ -117,6 +121,41 @@ half_down() {
   wait "$down" 2>/dev/null || true
 }
 
+# fails_with TEXT COMMAND...: the command must fail, and its last line must have the text.
+fails_with() {
+  local text=$1 output
+  shift
+  if output=$("$@" 2>&1); then return 1; fi
+  printf '%s\n' "$output"
+  [[ $(tail -n 1 <<<"$output") == *"$text"* ]]
+}
+
+a_taken_port_is_named() {
+  busybox nc -l -p 10250 >/dev/null 2>&1 &
+  local listener=$! status=0
+  sleep 0.2
+  fails_with 10250 ./cluster.sh up || status=1
+  kill "$listener"
+  return "$status"
+}
+
+too_little_room_is_named() {
+  local folder status=0
+  folder=$(mktemp -d)
+  mount -t tmpfs -o size=1m tmpfs "$folder"
+  WORKERPOOL_CACHE=$folder/cache fails_with 'needs 6 GiB free' ./cluster.sh up || status=1
+  umount "$folder"
+  rmdir "$folder"
+  return "$status"
+}
+
+# Docker makes such a table.
+forward_nothing() {
+  nft add table ip filter
+  nft add chain ip filter FORWARD '{ type filter hook forward priority 0; policy drop; }'
+}
+our_forward_rules_are_gone() { ! nft list chain ip filter FORWARD | grep workerpool; }
+
 half_up() {
   ./cluster.sh up &
   local up=$!
@@ -128,6 +167,9 @@ half_up() {
 check 'down' ./cluster.sh down
 check 'down leaves nothing' nothing_left
 check 'down of nothing' ./cluster.sh down
+check 'too little room is named' too_little_room_is_named
+check 'a taken port is named' a_taken_port_is_named
+check 'an unknown provider is named' fails_with CLUSTER=nonsense env CLUSTER=nonsense ./cluster.sh up
 check 'two ups at once' two_ups_at_once
 check 'a second up is quick' quick_second_up
 eval "$(./cluster.sh env)"
@@ -136,7 +178,7 @@ check 'kubectl logs' has_started_line
 check 'kubectl exec' in_pod true
 check 'kubectl port-forward' forwards_a_port
 check 'DNS' resolves
-check 'a name outside does not exist' unknown_name_is_refused_at_once
+check 'a name outside does not exist' unknown_name_is_unknown
 check 'a Service by its name' serves server
 check 'a Service by its address' serves "$(kubectl get service server -o jsonpath='{.spec.clusterIP}')"
 check 'a Service from its own pod' serves_itself
@@ -160,5 +202,14 @@ for after in 0.5 2 8; do
   check 'down' ./cluster.sh down
   check 'down leaves nothing' nothing_left
 done
+if ! nft list table ip filter >/dev/null 2>&1; then
+  check 'a firewall that forwards nothing' forward_nothing
+  check 'up behind it' ./cluster.sh up
+  check 'pods run' pods
+  check 'a Service by its name' serves server
+  check 'down' ./cluster.sh down
+  check 'the firewall is as it was' our_forward_rules_are_gone
+  nft delete table ip filter
+fi
 check 'up' ./cluster.sh up
 exit "$failed"

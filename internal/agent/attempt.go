@@ -12,7 +12,7 @@ func (a *Agent) run(at *attempt) {
 		<-at.previous.done
 		at.previous = nil
 	}
-	r := &result{token: at.token, started: a.now()}
+	r := &result{token: at.token, jobName: at.assignment.GetJobName(), started: a.now()}
 	if outcome := a.endingOf(at); outcome != pb.Outcome_OUTCOME_UNSPECIFIED {
 		a.finish(at, r.endedBy(outcome, "", r.started))
 		return

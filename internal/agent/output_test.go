@@ -7,11 +7,14 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"os"
 	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	pb "github.com/workerpool-dev/workerpool/internal/dispatch/dispatchpb"
 )
@@ -189,5 +192,48 @@ func TestABlockedLogHoldsUpOnlyTheOutput(t *testing.T) {
 	s.send(&pb.OperatorMessage{Kills: []*pb.Kill{{Token: tokenFor("much")}}})
 	if r := s.result(tokenFor("much")); r.GetOutcome() != pb.Outcome_OUTCOME_KILLED {
 		t.Errorf("result %v", r)
+	}
+}
+
+// heldPipes are those of a process that has written x and whose pipes somebody holds open.
+func heldPipes(t *testing.T) *process {
+	t.Helper()
+	p := &process{}
+	for _, end := range []**os.File{&p.stdout, &p.stderr} {
+		read, writer, err := pipe("held")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = unix.Close(writer) })
+		if _, err := unix.Write(writer, []byte("x\n")); err != nil {
+			t.Fatal(err)
+		}
+		*end = read
+	}
+	return p
+}
+
+func TestWhatIsInAHeldPipeIsRead(t *testing.T) {
+	p := heldPipes(t)
+	for _, end := range []*os.File{p.stdout, p.stderr} {
+		if err := end.SetReadDeadline(time.Unix(1, 0)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o := readOutput(p, &pb.Assignment{}, newLineLog(io.Discard, slog.New(slog.DiscardHandler)))
+	if got := o.finish(patience); string(got) != "x\nx\n" {
+		t.Errorf("tail %q", got)
+	}
+}
+
+func TestReadersGiveUpABlockedLog(t *testing.T) {
+	log := newLineLog(io.Discard, slog.New(slog.DiscardHandler))
+	log.turn <- struct{}{}
+	o := readOutput(heldPipes(t), &pb.Assignment{}, log)
+	o.finish(time.Millisecond)
+	select {
+	case <-o.read:
+	case <-time.After(patience):
+		t.Error("the readers still wait for the log")
 	}
 }

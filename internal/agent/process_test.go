@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -267,7 +268,10 @@ func TestDuplicatesRunOnce(t *testing.T) {
 }
 
 func TestAHigherTryStartsWhenTheLowerIsDead(t *testing.T) {
-	s := start(t)
+	o := newOperator(t)
+	c := testConfig(t, o)
+	a, _, _ := runAgent(t, c, &lockedBuffer{})
+	s := o.accepted()
 	file := t.TempDir() + "/pid"
 	s.assign(shell("a", "trap '' TERM; echo $$ > "+file+"; while :; do sleep 0.01; done"))
 	waitFor(t, "start", func() bool { content, _ := os.ReadFile(file); return len(content) > 0 })
@@ -286,6 +290,14 @@ func TestAHigherTryStartsWhenTheLowerIsDead(t *testing.T) {
 	}
 	if results[2].GetOutcome() != pb.Outcome_OUTCOME_EXITED || results[2].GetExitCode() != 0 {
 		t.Errorf("second %v", results[2])
+	}
+	_, kept, err := openSpool(c.SpoolDir, a.log)
+	if err != nil || len(kept) != 2 {
+		t.Fatalf("%d results on disk, error %v", len(kept), err)
+	}
+	slices.SortFunc(kept, func(a, b *result) int { return a.token.compare(b.token) })
+	if kept[1].started.Before(kept[0].ended) {
+		t.Errorf("the second has started at %v, the first ended at %v", kept[1].started, kept[0].ended)
 	}
 }
 

@@ -168,16 +168,15 @@ func TestPauses(t *testing.T) {
 	}
 }
 
-func TestAGapInTheSequenceEndsTheSession(t *testing.T) {
+func TestAPingLeavesSeenAsItIs(t *testing.T) {
 	o := newOperator(t)
 	runAgent(t, testConfig(t, o), &lockedBuffer{})
 	s := o.accepted()
-	s.sequence++
-	s.assign(shell("a", "true"))
-	s.closed()
-	if again := o.accepted().hello; len(again.GetRunning())+len(again.GetResults()) != 0 {
-		t.Errorf("acted on a message after a gap: %v", again)
-	}
+	s.sequence = 41
+	s.assign(shell("a", "exec sleep 1000"))
+	s.sequence = 41
+	s.send(&pb.OperatorMessage{})
+	s.until("the assignment seen", func(r *pb.Report) bool { return r.GetSeen() == 42 && runs(r.GetRunning(), tokenFor("a")) })
 }
 
 func TestADisownedAgentKillsEverything(t *testing.T) {

@@ -38,6 +38,7 @@ type attempt struct {
 // result is how an attempt ended.
 type result struct {
 	token          token
+	jobName        string
 	outcome        pb.Outcome
 	exitCode       int32
 	message        string

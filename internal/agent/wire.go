@@ -18,7 +18,7 @@ const maxMessage = 1024
 func (t *table) runningProto(now time.Time) []*pb.Running {
 	all := make([]*pb.Running, 0, len(t.live))
 	for _, at := range t.live {
-		running := &pb.Running{Token: at.token.proto(), StartedAgo: new(durationpb.Duration)}
+		running := &pb.Running{Token: at.token.proto(), JobName: at.assignment.GetJobName(), StartedAgo: new(durationpb.Duration)}
 		if !at.started.IsZero() {
 			running.StartedAgo = ago(now, at.started)
 		}
@@ -40,6 +40,7 @@ func resultsProto(results []*result, now time.Time) []*pb.Result {
 func (r *result) proto() *pb.Result {
 	return &pb.Result{
 		Token:          r.token.proto(),
+		JobName:        r.jobName,
 		Outcome:        r.outcome,
 		ExitCode:       r.exitCode,
 		Message:        r.message,

@@ -13,14 +13,14 @@ manifests() {
 }
 
 deploy() {
-  local image=$image
+  local ref=$image
   if [[ $provider == current ]]; then
-    [[ $image != "$default_image" ]] || die 'say which image your cluster is to pull: make deploy CLUSTER=current IMAGE=...'
+    [[ $ref != "$default_image" ]] || die 'say which image your cluster is to pull: make deploy CLUSTER=current IMAGE=...'
   else
-    image=$(built_and_loaded "$image")
+    ref=$(built_and_loaded "$image")
   fi
-  say "installing the operator, image $image"
-  manifests "$image" | kubectl apply --server-side --force-conflicts -f - >&2
+  say "installing the operator, image $ref"
+  manifests "$ref" | kubectl apply --server-side --force-conflicts -f - >&2
   kubectl wait --for=condition=Established --timeout=60s crd/workerpools.workerpool.dev crd/jobs.workerpool.dev >&2
   kubectl -n "$operator_namespace" rollout status "$operator_deployment" --timeout=120s >&2 || {
     kubectl -n "$operator_namespace" get pods >&2
@@ -30,11 +30,9 @@ deploy() {
 
 # built_and_loaded REF prints the reference under which the cluster has the image.
 built_and_loaded() {
-  local folder ref
-  folder=$(mktemp -d)
-  ref=$(operator_image "$folder/image.tar" "$1")
-  load_image "$ref" "$folder/image.tar"
-  rm -rf "$folder"
+  local ref
+  ref=$(operator_image "$work/image.tar" "$1")
+  load_image "$ref" "$work/image.tar"
   printf '%s\n' "$ref"
 }
 

@@ -21,19 +21,18 @@ operator_image() {
   local tar=$1 ref=$2 folder flags=(-user 65532:65532)
   command -v go >/dev/null || die "missing Go 1.26 or later: https://go.dev/dl"
   build_programs image
-  folder=$(mktemp -d)
+  folder=$(mktemp -d -p "$work")
   say 'building the operator (usually 5 s, a few minutes the first time)'
   (cd "$root" && CGO_ENABLED=0 go build -buildvcs=false -trimpath -ldflags '-s -w' -o "$folder/" ./cmd/manager ./cmd/agent) >&2 ||
     die 'building the operator failed, see above'
   [[ $ref != "$default_image" ]] || flags+=(-digest-tag)
   write_image "$tar" "$ref" "$folder" "${flags[@]}" -- /manager
-  rm -rf "$folder"
 }
 
 # busybox_archive TAR: a worker image with a shell and the usual small programs.
 busybox_archive() {
   local folder
-  folder=$(mktemp -d)
+  folder=$(mktemp -d -p "$work")
   mkdir -p "$folder"/{bin,etc,root} "$folder/tmp"
   chmod 1777 "$folder/tmp"
   cp -L "$(command -v busybox)" "$folder/bin/busybox"
@@ -41,16 +40,14 @@ busybox_archive() {
   printf 'root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/tmp:/bin/false\n' >"$folder/etc/passwd"
   printf 'root:x:0:\nnogroup:x:65534:\n' >"$folder/etc/group"
   write_image "$1" "$busybox_image" "$folder" -env PATH=/bin -- /bin/sh >/dev/null
-  rm -rf "$folder"
 }
 
 # program_archive TAR REF USER PROGRAM: an image of one static program.
 program_archive() {
   local folder
-  folder=$(mktemp -d)
+  folder=$(mktemp -d -p "$work")
   cp "$4" "$folder/"
   write_image "$1" "$2" "$folder" -user "$3" -- "/${4##*/}" >/dev/null
-  rm -rf "$folder"
 }
 
 # load_image REF TAR: gives the archive's image to the cluster's node, unless it has it.

@@ -6,8 +6,8 @@ readonly kind_name=workerpool
 kind_exists() { kind get clusters 2>/dev/null | grep -qx "$kind_name"; }
 
 kind_up() {
-  needs kind kind
-  needs kubectl kubectl
+  command -v kind >/dev/null || die 'missing kind: https://kind.sigs.k8s.io'
+  command -v kubectl >/dev/null || die 'missing kubectl: https://kubernetes.io/docs/tasks/tools'
   needs busybox busybox-static
   needs_met
   lock "$cache/kind.lock" 900
@@ -19,11 +19,8 @@ kind_up() {
   fi
   kind export kubeconfig --name "$kind_name" --kubeconfig "$KUBECONFIG" >&2
   build_programs image
-  local folder
-  folder=$(mktemp -d)
-  busybox_archive "$folder/busybox.tar"
-  load_image "$busybox_image" "$folder/busybox.tar"
-  rm -rf "$folder"
+  busybox_archive "$work/busybox.tar"
+  load_image "$busybox_image" "$work/busybox.tar"
 }
 
 kind_down() { kind delete cluster --name "$kind_name" --kubeconfig "$KUBECONFIG" >&2; }

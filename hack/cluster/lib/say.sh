@@ -29,7 +29,9 @@ lock() {
 
 # needs COMMAND PACKAGE: remembers the Debian package if the command is missing; needs_met then says so.
 missing_packages=()
-needs() { command -v "$1" >/dev/null || missing_packages+=("$2"); }
+needs() {
+  command -v "$1" >/dev/null || [[ " ${missing_packages[*]} " == *" $2 "* ]] || missing_packages+=("$2")
+}
 needs_met() {
   ((${#missing_packages[@]} == 0)) || die "missing programs; on Debian: apt-get install --no-install-recommends ${missing_packages[*]}"
 }

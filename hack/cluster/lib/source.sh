@@ -100,7 +100,7 @@ prepare_cgroups() {
   local mount controller
   for mount in $(findmnt -rno TARGET -t cgroup,cgroup2); do
     if [[ -f $mount/cgroup.subtree_control ]]; then
-      for controller in $(cat "$mount/cgroup.controllers"); do
+      for controller in $(<"$mount/cgroup.controllers"); do
         echo "+$controller" 2>/dev/null >"$mount/cgroup.subtree_control" || true
       done
     fi

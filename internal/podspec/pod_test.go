@@ -1,0 +1,208 @@
+package podspec
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	. "github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+	"pgregory.net/rapid"
+	"sigs.k8s.io/yaml"
+
+	"github.com/workerpool-dev/workerpool/api/v1alpha1"
+	"github.com/workerpool-dev/workerpool/internal/testutil"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+var agent = Agent{
+	Image:     "ghcr.io/workerpool-dev/workerpool:v0",
+	Addresses: []string{"10.96.0.17:443", "workerpool-dispatch.workerpool-system.svc:443"},
+	CA:        "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n",
+}
+
+// rich is a pool that sets much of what the operator sets too.
+func rich() *v1alpha1.WorkerPool {
+	return testutil.MakePool("team-a", "render").UID("0b1f").Slots(2).Container("blender").DrainTimeout(60).
+		Template(func(t *corev1.PodTemplateSpec) {
+			t.Labels = map[string]string{"team": "a", v1alpha1.LabelPool: "other", v1alpha1.LabelOrdinal: "99"}
+			t.Annotations = map[string]string{"note": "x", annotationLocalVolumes: "scratch"}
+			t.Spec.InitContainers = []corev1.Container{{Name: "models", Image: "models:1"}}
+			t.Spec.Volumes = []corev1.Volume{{Name: "scratch", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}}
+			t.Spec.Containers = append(t.Spec.Containers, corev1.Container{
+				Name: "blender", Image: "blender:4", Args: []string{"--never-used"},
+				Env: []corev1.EnvVar{{Name: "HOME", Value: "/scratch"}, {Name: "WORKERPOOL_SLOTS", Value: "100"}},
+				Resources: corev1.ResourceRequirements{
+					Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("2"), corev1.ResourceMemory: resource.MustParse("1Gi")},
+					Limits:   corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("2Gi"), "nvidia.com/gpu": resource.MustParse("1")},
+				},
+				VolumeMounts: []corev1.VolumeMount{{Name: "scratch", MountPath: "/scratch"}},
+			})
+		}).Obj()
+}
+
+func TestPodAsAWhole(t *testing.T) {
+	got, err := yaml.Marshal(Pod(rich(), 3, agent))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join("testdata", "pod.yaml")
+	if *update {
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != string(want) {
+		t.Errorf("%s differs; -update writes it anew. Got:\n%s", path, got)
+	}
+}
+
+func TestPodKeepsWhatTheTemplateDecides(t *testing.T) {
+	g := NewWithT(t)
+	pod := Pod(testutil.MakePool("ns", "demo").Template(func(t *corev1.PodTemplateSpec) {
+		t.Spec.TerminationGracePeriodSeconds = ptr.To[int64](7)
+		t.Spec.AutomountServiceAccountToken = ptr.To(true)
+		t.Spec.Containers[0].SecurityContext = &corev1.SecurityContext{RunAsUser: ptr.To[int64](0)}
+	}).Obj(), 0, agent)
+	g.Expect(pod.Spec.TerminationGracePeriodSeconds).To(HaveValue(Equal(int64(7))))
+	g.Expect(pod.Spec.AutomountServiceAccountToken).To(HaveValue(BeTrue()))
+	g.Expect(pod.Spec.Containers[0].SecurityContext).To(Equal(&corev1.SecurityContext{RunAsUser: ptr.To[int64](0)}))
+}
+
+func TestInstallerIsNeverRoot(t *testing.T) {
+	g := NewWithT(t)
+	user := func(pod *corev1.PodSecurityContext) *int64 { return installerSecurity(pod).RunAsUser }
+	g.Expect(user(nil)).To(BeNil(), "the image's own user, or the platform's")
+	g.Expect(user(&corev1.PodSecurityContext{RunAsUser: ptr.To[int64](1000)})).To(BeNil())
+	g.Expect(user(&corev1.PodSecurityContext{RunAsUser: ptr.To[int64](0)})).To(HaveValue(Equal(int64(agentUser))))
+}
+
+func TestInstallerNeitherEnlargesThePodNorChangesItsQualityOfService(t *testing.T) {
+	list := func(cpu, memory string) corev1.ResourceList {
+		l := corev1.ResourceList{}
+		for name, amount := range map[corev1.ResourceName]string{corev1.ResourceCPU: cpu, corev1.ResourceMemory: memory} {
+			if amount != "" {
+				l[name] = resource.MustParse(amount)
+			}
+		}
+		return l
+	}
+	requirements := func(requests, limits corev1.ResourceList) corev1.ResourceRequirements {
+		return corev1.ResourceRequirements{Requests: requests, Limits: limits}
+	}
+	for name, tc := range map[string]struct {
+		job, want corev1.ResourceRequirements
+		pod       *corev1.ResourceRequirements
+	}{
+		"nothing said":         {want: requirements(list("10m", "16Mi"), list("500m", "64Mi"))},
+		"guaranteed":           {job: requirements(list("1", "1Gi"), list("1", "1Gi")), want: requirements(list("1", "1Gi"), list("1", "1Gi"))},
+		"limits only":          {job: requirements(nil, list("1", "1Gi")), want: requirements(list("1", "1Gi"), list("1", "1Gi"))},
+		"requests only":        {job: requirements(list("2", "32Mi"), nil), want: requirements(list("2", "32Mi"), list("2", "64Mi"))},
+		"said for the pod":     {pod: ptr.To(requirements(nil, list("100m", ""))), want: requirements(list("", ""), list("", ""))},
+		"other resources stay": {job: corev1.ResourceRequirements{Limits: corev1.ResourceList{"gpu": resource.MustParse("1")}}, want: requirements(list("10m", "16Mi"), list("500m", "64Mi"))},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := installerResources(&corev1.PodSpec{Resources: tc.pod}, &corev1.Container{Resources: tc.job})
+			if !equality.Semantic.DeepEqual(got, tc.want) {
+				t.Errorf("got %v, want %v", got, tc.want)
+			}
+		})
+	}
+}
+
+func TestOrdinal(t *testing.T) {
+	for name, want := range map[string]int{
+		"demo-0": 0, "demo-17": 17, "demo-01": -1, "demo-": -1, "demo--1": -1, "demo-x": -1, "demo": -1, "other-1": -1, "demo-1-2": -1, "demo-+1": -1,
+	} {
+		got, ok := Ordinal("demo", name)
+		if ok != (want >= 0) || ok && got != want {
+			t.Errorf("Ordinal(%q) = %d, %t, want %d", name, got, ok, want)
+		}
+	}
+}
+
+func TestJobContainer(t *testing.T) {
+	g := NewWithT(t)
+	g.Expect(JobContainer(Pod(rich(), 0, agent)).Name).To(Equal("blender"))
+	g.Expect(JobContainer(&corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "x"}}}})).To(BeNil())
+}
+
+// The hash is on pods that run now: if it changes with the operator's version, all are replaced.
+func TestHashIsStable(t *testing.T) {
+	g := NewWithT(t)
+	g.Expect(Hash(rich())).To(Equal("wmubcezwnp"))
+	g.Expect(Hash(testutil.MakePool("ns", "demo").Obj())).To(Equal("zmygwjs2ye"))
+}
+
+func TestHashTellsTemplatesApart(t *testing.T) {
+	selector := func(term corev1.PodAffinityTerm) func(*corev1.PodTemplateSpec) {
+		return func(t *corev1.PodTemplateSpec) {
+			t.Spec.Affinity = &corev1.Affinity{PodAffinity: &corev1.PodAffinity{RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{term}}}
+		}
+	}
+	pool := func() *testutil.PoolBuilder { return testutil.MakePool("ns", "demo") }
+	for name, tc := range map[string]struct {
+		a, b *testutil.PoolBuilder
+		same bool
+	}{
+		"image":                  {pool(), pool().Image("busybox:2"), false},
+		"label":                  {pool(), pool().Template(func(t *corev1.PodTemplateSpec) { t.Labels = map[string]string{"a": "b"} }), false},
+		"container":              {pool(), pool().Container("worker"), false},
+		"selects none or all":    {pool().Template(selector(corev1.PodAffinityTerm{})), pool().Template(selector(corev1.PodAffinityTerm{LabelSelector: &metav1.LabelSelector{}})), false},
+		"replicas":               {pool(), pool().Replicas(5), true},
+		"slots":                  {pool(), pool().Slots(5), true},
+		"queue":                  {pool(), pool().Capacity(5), true},
+		"drain timeout":          {pool(), pool().DrainTimeout(5), true},
+		"empty and unset labels": {pool(), pool().Template(func(t *corev1.PodTemplateSpec) { t.Labels = map[string]string{} }), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if same := Hash(tc.a.Obj()) == Hash(tc.b.Obj()); same != tc.same {
+				t.Errorf("the same hash: %t, want %t", same, tc.same)
+			}
+		})
+	}
+}
+
+// TestPoolIsNeverChanged makes a pod, changes all of it that could be shared, and looks at the pool.
+func TestPoolIsNeverChanged(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		words := rapid.MapOf(rapid.StringMatching(`[a-z]{1,3}|workerpool\.dev/[a-z]{1,3}`), rapid.StringN(0, 3, -1))
+		env := rapid.SliceOf(rapid.SampledFrom([]string{"A", "WORKERPOOL_SLOTS", "WORKERPOOL_CA"}))
+		pool := rich()
+		pool.Spec.Template.Labels, pool.Spec.Template.Annotations = words.Draw(t, "labels"), words.Draw(t, "annotations")
+		// Room behind the slices is where an append would write.
+		containers := pool.Spec.Template.Spec.Containers
+		for _, name := range env.Draw(t, "env") {
+			containers[1].Env = append(containers[1].Env, corev1.EnvVar{Name: name})
+		}
+		before := pool.DeepCopy()
+
+		pod := Pod(pool, rapid.IntRange(0, 99999).Draw(t, "ordinal"), agent)
+		for _, c := range pod.Spec.Containers {
+			clear(c.Env)
+			clear(c.VolumeMounts)
+			clear(c.Resources.Limits)
+		}
+		clear(pod.Spec.Containers)
+		clear(pod.Spec.Volumes)
+		clear(pod.Labels)
+		clear(pod.Annotations)
+		if !equality.Semantic.DeepEqual(pool, before) {
+			t.Fatal("the pool was changed")
+		}
+		if len(pod.Name) > 63 || !strings.HasPrefix(pod.Name, pool.Name) {
+			t.Fatalf("name %q", pod.Name)
+		}
+	})
+}
