@@ -131,6 +131,9 @@ func setup(ctx context.Context, mgr ctrl.Manager, settings config.Config) error 
 		return err
 	}
 
+	if err := warmUp(ctx, mgr); err != nil {
+		return err
+	}
 	realClock := clock.RealClock{}
 	out := &controllers.Outbox{}
 	eng := engine.New(realClock.Now, out)
@@ -161,6 +164,16 @@ func setup(ctx context.Context, mgr ctrl.Manager, settings config.Config) error 
 		return err
 	}
 	return errors.Join(mgr.AddHealthzCheck("ping", healthz.Ping), mgr.AddReadyzCheck("ping", healthz.Ping))
+}
+
+// warmUp has the caches filled while another process leads, so that taking over is quick.
+func warmUp(ctx context.Context, mgr ctrl.Manager) error {
+	for _, kind := range []client.Object{&v1alpha1.WorkerPool{}, &v1alpha1.Job{}, &corev1.Pod{}} {
+		if _, err := mgr.GetCache().GetInformer(ctx, kind, cache.BlockUntilSynced(false)); err != nil {
+			return fmt.Errorf("watching %T: %w", kind, err)
+		}
+	}
+	return nil
 }
 
 // describeAgent tells how worker pods get their agent, and how it finds the leader.

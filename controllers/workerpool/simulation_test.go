@@ -73,8 +73,12 @@ func (w *world) reconcile() []Intent {
 	for _, i := range intents {
 		w.logf("%s %s (%s)", i.Action, podspec.Name("demo", i.Ordinal), i.Reason)
 	}
+	before := w.counted()
 	if err := w.reconciler.execute(w.t.Context(), s, intents); err != nil {
 		w.t.Fatalf("execute: %v", err)
+	}
+	if after := w.counted(); after > before && after > s.replicas()+surge {
+		w.t.Fatalf("%d workers were made %d, for %d wanted", before, after, s.replicas())
 	}
 	return intents
 }
@@ -96,13 +100,16 @@ func (w *world) settle() {
 func (w *world) check(s State, intents []Intent) {
 	w.t.Helper()
 	byUID := map[types.UID]Worker{}
-	live, idle := 0, 0
+	live, idle, ready := 0, 0, 0
 	for _, worker := range s.Workers {
 		byUID[worker.UID] = worker
 		if worker.live() {
 			live++
 			if !worker.Busy {
 				idle++
+			}
+			if worker.Ready {
+				ready++
 			}
 		}
 	}
@@ -115,6 +122,12 @@ func (w *world) check(s State, intents []Intent) {
 			w.t.Fatalf("%s is deleted twice", target.Name)
 		case target.live():
 			live--
+			if target.Ready {
+				ready--
+			}
+			if i.Reason == "outdated" && target.Ready && ready < s.Replicas {
+				w.t.Fatalf("the rollout removed %s and left %d ready of %d", target.Name, ready, s.Replicas)
+			}
 			if i.Reason == "surplus" && target.Busy && idle > 0 {
 				w.t.Fatalf("%s is busy and was removed while %d idle workers were left", target.Name, idle)
 			}
@@ -167,7 +180,7 @@ func (w *world) allReady() {
 	w.note("all workers become ready")
 }
 
-// does changes what a worker does.
+// set changes what a worker does.
 func (w *world) set(name string, is engine.PodSnapshot) { w.does[w.pods[name].UID] = is }
 
 // end makes a pod end by itself.
@@ -198,6 +211,11 @@ func (w *world) catchUpWith(name string) {
 	} else {
 		delete(w.cache, name)
 	}
+}
+
+// counted is the number of pods that the pool counts on.
+func (w *world) counted() int {
+	return len(slices.DeleteFunc(w.live(), func(name string) bool { return w.does[w.pods[name].UID].Lost }))
 }
 
 // live are the names of the pool's pods that are not going, sorted.

@@ -55,7 +55,8 @@ func (l *Leader) catchUpKind(ctx context.Context, gvk schema.GroupVersionKind, c
 		if err != nil {
 			return err
 		}
-		err = wait.PollUntilContextTimeout(ctx, pollInterval, relistInterval, true, func(ctx context.Context) (bool, error) {
+		err = wait.PollUntilContextTimeout(ctx, pollInterval, relistInterval, true, func(context.Context) (bool, error) {
+			// Not the poll's context: the first list waits until the cache is filled, however long.
 			versions, err := l.listCached(ctx, cached, opts)
 			return err == nil && caughtUp(live, revision, versions), err
 		})

@@ -20,7 +20,7 @@ func TestADeletedWorkerIsReplacedAndItsJobRunsElsewhere(t *testing.T) {
 	f := setup(t)
 	f.create(f.pool().Obj())
 	f.awaitPool(ready("1/1"))
-	f.create(f.job("traveller", "sleep 3; hostname").Obj())
+	f.create(f.job("traveller", "sleep 15; hostname").Obj())
 	job := f.awaitJob("traveller", inState(v1alpha1.JobRunning, ""))
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: f.namespace, Name: job.Status.Worker}}
 	f.Expect(cluster.Get(f.ctx, client.ObjectKeyFromObject(pod), pod)).To(Succeed())
