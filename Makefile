@@ -84,7 +84,7 @@ test-unit: ## Run the unit tests, with the race detector.
 .PHONY: test-integration
 test-integration: ## Run the tests of the controllers against a real API server and etcd.
 	KUBEBUILDER_ASSETS=$$($(MAKE) -s envtest-assets); export KUBEBUILDER_ASSETS; \
-	go test -race -shuffle=on ./controllers/...
+	go test -race -shuffle=on ./controllers/... ./test/crd/...
 
 .PHONY: test-e2e
 test-e2e: ## Run the end-to-end tests on a real cluster, which is started if need be.

@@ -29,6 +29,8 @@ func TestLives(t *testing.T) {
 		"replaced-workers": {2, playReplacedWorkers},
 		"foreign-pod":      {2, playForeignPod},
 		"late-cache":       {3, playLateCache},
+		"relabelled-pod":   {1, playRelabelledPod},
+		"new-leader":       {3, playNewLeader},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, life.replicas)
@@ -143,6 +145,29 @@ func playForeignPod(w *world) {
 	w.clock.Step(takenRecheck)
 	w.scale(3)
 	w.settle()
+}
+
+// A pod that somebody has taken the label from is a stranger: it is let alone, and another is made.
+func playRelabelledPod(w *world) {
+	w.begin()
+	stranger := w.pods["demo-0"].DeepCopy()
+	stranger.Labels = nil
+	w.add(stranger)
+	w.note("demo-0 has no labels any more")
+	w.settle()
+	w.settle()
+	w.note("pods: %v", w.live())
+}
+
+// A new leader has not heard of most workers yet: they may be busy, so an idle one is removed.
+func playNewLeader(w *world) {
+	w.begin()
+	clear(w.does)
+	w.set("demo-0", engine.PodSnapshot{Connected: true})
+	w.note("only demo-0 has said that it is idle")
+	w.scale(2)
+	w.settle()
+	w.note("pods: %v", w.live())
 }
 
 func playLateCache(w *world) {

@@ -7,7 +7,9 @@ import (
 
 	. "github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
 	clocktesting "k8s.io/utils/clock/testing"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -109,6 +111,33 @@ func TestLongMessagesAreShortened(t *testing.T) {
 	g := NewWithT(t)
 	g.Expect(shorten(strings.Repeat("ä", messageLimit))).To(HaveLen(2 * messageLimit))
 	g.Expect([]rune(shorten(strings.Repeat("ä", messageLimit+1)))).To(HaveLen(messageLimit))
+}
+
+func TestTroubleIsToldOncePerChange(t *testing.T) {
+	pool := func(reason, message string) *v1alpha1.WorkerPool {
+		return &v1alpha1.WorkerPool{Status: v1alpha1.WorkerPoolStatus{Conditions: []metav1.Condition{
+			{Type: v1alpha1.PoolProgressing, Reason: reason, Message: message},
+		}}}
+	}
+	quota := pool(v1alpha1.ReasonNotCreated, "quota")
+	for name, tc := range map[string]struct {
+		before, now *v1alpha1.WorkerPool
+		told        bool
+	}{
+		"new trouble":         {&v1alpha1.WorkerPool{}, quota, true},
+		"after rest":          {pool(v1alpha1.ReasonStable, "quota"), quota, true},
+		"the same trouble":    {quota, quota, false},
+		"another trouble":     {quota, pool(v1alpha1.ReasonNotCreated, "forbidden"), true},
+		"no trouble any more": {quota, pool(v1alpha1.ReasonStable, ""), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			recorder := events.NewFakeRecorder(1)
+			(&Reconciler{recorder: recorder}).progressChanged(tc.now, tc.before.Status.Conditions)
+			if told := len(recorder.Events) > 0; told != tc.told {
+				t.Errorf("told: %t, want %t", told, tc.told)
+			}
+		})
+	}
 }
 
 func TestFailedCreatesArePaused(t *testing.T) {
