@@ -125,13 +125,15 @@ func (r *Reconciler) Reconcile(ctx context.Context, request Request) (reconcile.
 		return reconcile.Result{}, r.submitPool(ctx, request.NamespacedName)
 	case Changed:
 	}
-	job, err := r.find(ctx, request)
+	job, gone, err := r.find(ctx, request)
 	if err != nil {
 		return reconcile.Result{}, err
 	}
 	switch {
-	case job == nil || !job.DeletionTimestamp.IsZero():
+	case gone || job != nil && !job.DeletionTimestamp.IsZero():
 		r.Engine.Cancel(request.UID)
+	case job == nil:
+		// The cache may not show it yet, and will tell when it does.
 	case job.Status.State.Finished():
 		r.Engine.Forget(job.UID)
 	default:
@@ -140,30 +142,30 @@ func (r *Reconciler) Reconcile(ctx context.Context, request Request) (reconcile.
 	return reconcile.Result{}, nil
 }
 
-// find returns the Job of this UID, nil if there is none. That the cache does not show it proves
-// nothing: where the engine knows of it, the API server is asked.
-func (r *Reconciler) find(ctx context.Context, request Request) (*v1alpha1.Job, error) {
-	job := &v1alpha1.Job{}
-	err := r.Client.Get(ctx, request.NamespacedName, job)
+// find returns the Job of this UID, nil if the cache does not show it. That proves nothing: where the
+// engine knows of it, the API server is asked, and only what that does not have is gone.
+func (r *Reconciler) find(ctx context.Context, request Request) (job *v1alpha1.Job, gone bool, err error) {
+	job = &v1alpha1.Job{}
+	err = r.Client.Get(ctx, request.NamespacedName, job)
 	if client.IgnoreNotFound(err) != nil {
-		return nil, fmt.Errorf("reading the Job: %w", err)
+		return nil, false, fmt.Errorf("reading the Job: %w", err)
 	}
 	if err == nil && job.UID == request.UID {
-		return job, nil
+		return job, false, nil
 	}
 	if !r.Engine.Knows(request.UID) {
-		return nil, nil
+		return nil, false, nil
 	}
 	err = r.Live.Get(ctx, request.NamespacedName, job)
 	switch {
 	case apierrors.IsNotFound(err):
-		return nil, nil
+		return nil, true, nil
 	case err != nil:
-		return nil, fmt.Errorf("reading the Job live: %w", err)
+		return nil, false, fmt.Errorf("reading the Job live: %w", err)
 	case job.UID != request.UID:
-		return nil, nil
+		return nil, true, nil
 	}
-	return job, nil
+	return job, false, nil
 }
 
 // submitPool submits all Jobs of a pool, the oldest first.

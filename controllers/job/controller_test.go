@@ -11,11 +11,10 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
-	"k8s.io/client-go/util/workqueue"
 
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
 	"github.com/workerpool-dev/workerpool/internal/engine"
@@ -100,7 +99,7 @@ func TestJobThatWasFinishedBeforeTheStartIsNotSubmitted(t *testing.T) {
 	f := newFixture(t)
 	job := f.create(f.job("a").Obj())
 	f.finish(job, time.Now())
-	f.run(f.namespace, func(context.Context) error { return nil }, nil)
+	f.run(f.namespace, ready)
 	f.expectCalls(forget(job.UID))
 }
 
@@ -133,7 +132,7 @@ func TestPoolOpenedSubmitsTheUnfinishedJobsOfThatPoolInOrder(t *testing.T) {
 	otherNamespace := elsewhere.create(elsewhere.job("c").Obj())
 	sameSecond := f.createInOneSecondAfter(oldest, "y", "x")
 
-	f.run("", func(context.Context) error { return nil }, nil)
+	f.run("", ready)
 	unfinished := []*v1alpha1.Job{oldest, otherPool, otherNamespace, sameSecond["x"], sameSecond["y"]}
 	for _, job := range unfinished {
 		f.Eventually(f.engine.took(submit(job))).Should(BeTrue())
@@ -236,22 +235,22 @@ func TestKnownJobIsNotCancelledWhileTheAPIServerIsAway(t *testing.T) {
 func TestNothingIsReconciledBeforeReady(t *testing.T) {
 	f := newFixture(t)
 	job := f.create(f.job("a").Obj())
-	asked, ready := make(chan struct{}, 1), make(chan struct{})
+	asked, open := make(chan struct{}, 1), make(chan struct{})
 	f.run(f.namespace, func(ctx context.Context) error {
 		select {
 		case asked <- struct{}{}:
 		default:
 		}
 		select {
-		case <-ready:
+		case <-open:
 			return nil
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-	}, nil)
+	})
 	f.Eventually(asked).Should(Receive())
 	f.Expect(f.engine.told()).To(BeEmpty())
-	close(ready)
+	close(open)
 	f.expectCalls(submit(job))
 }
 
@@ -261,9 +260,9 @@ func TestWhatCameBeforeReadyIsTriedAgain(t *testing.T) {
 	var asked atomic.Int32
 	f.run(f.namespace, func(context.Context) error {
 		if asked.Add(1) < 3 {
-			return reconcile.TerminalError(nil)
+			return errAway
 		}
 		return nil
-	}, nil)
+	})
 	f.expectCalls(submit(job))
 }

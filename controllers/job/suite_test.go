@@ -49,18 +49,17 @@ func newFixture(t *testing.T) *fixture {
 func start(t *testing.T) *fixture {
 	t.Helper()
 	f := newFixture(t)
-	f.run(f.namespace, func(context.Context) error { return nil }, nil)
+	f.run(f.namespace, ready)
 	return f
 }
 
-// run starts the controller on a namespace, or on all for "". The change to the reconciler may be nil.
-func (f *fixture) run(namespace string, ready func(context.Context) error, change func(*Reconciler)) {
+func ready(context.Context) error { return nil }
+
+// run starts the controller on a namespace, or on all for "".
+func (f *fixture) run(namespace string, ready func(context.Context) error) {
 	f.t.Helper()
 	env.Manager(f.t, namespace, func(mgr manager.Manager) error {
 		r := &Reconciler{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Engine: f.engine}
-		if change != nil {
-			change(r)
-		}
 		return r.SetupWithManager(mgr, &f.wishes, ready)
 	})
 }
@@ -114,9 +113,11 @@ func (f *fixture) wish(name string, uid types.UID) {
 	f.wishes.Add(Request{NamespacedName: types.NamespacedName{Namespace: f.namespace, Name: name}, UID: uid})
 }
 
-func submit(job *v1alpha1.Job) string { return fmt.Sprintf("submit %s/%s %s", job.Namespace, job.Name, job.UID) }
-func cancel(uid types.UID) string     { return fmt.Sprintf("cancel %s", uid) }
-func forget(uid types.UID) string     { return fmt.Sprintf("forget %s", uid) }
+func submit(job *v1alpha1.Job) string {
+	return fmt.Sprintf("submit %s/%s %s", job.Namespace, job.Name, job.UID)
+}
+func cancel(uid types.UID) string { return fmt.Sprintf("cancel %s", uid) }
+func forget(uid types.UID) string { return fmt.Sprintf("forget %s", uid) }
 
 // fakeEngine remembers what it was told, and knows what a test says it does.
 type fakeEngine struct {
@@ -158,7 +159,7 @@ func (e *fakeEngine) know(job types.UID) {
 	e.known = map[types.UID]bool{job: true}
 }
 
-// told returns what the engine was told, but for what settle had to say.
+// told returns what the engine was told.
 func (e *fakeEngine) told() []string {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -10,7 +10,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
@@ -191,9 +190,9 @@ func TestRefusedWorkersAreReportedUntilTheTemplateIsMended(t *testing.T) {
 
 	f.change(func(pool *v1alpha1.WorkerPool) {
 		pool.Spec.Template.Spec.Containers[0].SecurityContext = &corev1.SecurityContext{
-			AllowPrivilegeEscalation: ptr.To(false),
+			AllowPrivilegeEscalation: new(false),
 			Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
-			RunAsNonRoot:             ptr.To(true),
+			RunAsNonRoot:             new(true),
 			SeccompProfile:           &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 		}
 	})
@@ -232,7 +231,7 @@ func TestEngineIsTold(t *testing.T) {
 	pod := f.pod("demo-0")
 	want := engine.WorkerPod{UID: pod.UID, Name: "demo-0", Resources: worker.ResourceLimits{CPU: 1.5, Memory: 64 << 20}}
 	f.Eventually(f.engine.workersOf(f.key())).Should(Equal([]engine.WorkerPod{want}))
-	config := f.engine.pools[f.key()]
+	config := f.engine.poolOf(f.key())
 	f.Expect([]int{config.Slots, config.Capacity}).To(Equal([]int{3, 7}))
 
 	f.bind("demo-0")

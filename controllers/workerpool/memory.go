@@ -45,9 +45,9 @@ const (
 	expectedWithin = 5 * time.Second
 	// takenRecheck is how long a name is believed to be taken before the API is asked again.
 	takenRecheck = time.Minute
-	// retryMin and retryMax bound the pause after a worker could not be made; it doubles.
-	retryMin = time.Second
-	retryMax = time.Minute
+	// retryFirst and retryLongest bound the pause after a worker could not be made; it doubles.
+	retryFirst   = time.Second
+	retryLongest = time.Minute
 )
 
 func newMemory(pool types.UID) *memory {
@@ -85,7 +85,7 @@ func (m *memory) failed(trouble string, generation int64, now time.Time) {
 		m.failures = 0
 	}
 	m.trouble, m.generation = trouble, generation
-	m.retry = now.Add(min(retryMax, retryMin<<min(m.failures, 10)))
+	m.retry = now.Add(min(retryLongest, retryFirst<<min(m.failures, 10)))
 	m.failures++
 }
 

@@ -18,7 +18,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	clocktesting "k8s.io/utils/clock/testing"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
@@ -148,7 +147,7 @@ func (w *world) note(format string, args ...any) { w.logf("# "+format, args...) 
 
 // scale sets the wanted number of workers.
 func (w *world) scale(n int32) {
-	w.pool.Spec.Replicas = ptr.To(n)
+	w.pool.Spec.Replicas = new(n)
 	w.pool.Generation++
 	w.note("scale to %d", n)
 }
@@ -293,7 +292,7 @@ func (c *worldClient) Delete(_ context.Context, o client.Object, opts ...client.
 		return apierrors.NewConflict(pods, o.GetName(), fmt.Errorf("the UID is %s", pod.UID))
 	}
 	pod = pod.DeepCopy()
-	pod.DeletionTimestamp = ptr.To(metav1.NewTime(w.clock.Now()))
+	pod.DeletionTimestamp = new(metav1.NewTime(w.clock.Now()))
 	w.add(pod)
 	return nil
 }

@@ -51,8 +51,8 @@ func (s *scope) status() v1alpha1.WorkerPoolStatus {
 		DesiredReplicas:    number(n.wanted),
 		Selector:           labels.SelectorFromSet(podspec.Labels(s.key.Name)).String(),
 		Workers:            number(s.snapshot.Workers),
-		QueueSize:          ptr.To(int64(s.snapshot.Queued)),
-		ActiveJobs:         ptr.To(int64(s.snapshot.Active)),
+		QueueSize:          new(int64(s.snapshot.Queued)),
+		ActiveJobs:         new(int64(s.snapshot.Active)),
 		ProcessedJobs:      neverLess(old.ProcessedJobs, s.snapshot.Processed),
 		FailedJobs:         neverLess(old.FailedJobs, s.snapshot.Failed),
 		Conditions:         s.pool.DeepCopy().Status.Conditions,
@@ -86,9 +86,9 @@ func (s *scope) count() counts {
 	return n
 }
 
-func number(n int) *int32 { return ptr.To(int32(min(n, math.MaxInt32))) }
+func number(n int) *int32 { return new(int32(min(n, math.MaxInt32))) }
 
 // neverLess is a counter that does not run backwards, whatever an engine that has just started says.
 func neverLess(written *int64, n uint64) *int64 {
-	return ptr.To(max(ptr.Deref(written, 0), int64(min(n, math.MaxInt64))))
+	return new(max(ptr.Deref(written, 0), int64(min(n, math.MaxInt64))))
 }

@@ -261,6 +261,12 @@ func (e *fakeEngine) setPod(pod *corev1.Pod, does engine.PodSnapshot) {
 	e.snapshots[key] = s
 }
 
+func (e *fakeEngine) poolOf(key types.NamespacedName) engine.PoolConfig {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.pools[key]
+}
+
 func (e *fakeEngine) isRemoved(key types.NamespacedName) func() bool {
 	return func() bool {
 		e.mu.Lock()

@@ -40,16 +40,16 @@ func main() {
 	flag.IntVar(&s.jobs, "jobs", 50, "how many Jobs of the pool to measure")
 	flag.IntVar(&s.batch, "batch", 5, "how many Jobs of batch/v1 to measure")
 	flag.DurationVar(&s.timeout, "timeout", 10*time.Minute, "when to give up")
-	flag.Parse() // main.go's -kubeconfig flag comes with controller-runtime
-	ctx, cancel := context.WithTimeout(context.Background(), s.timeout)
-	defer cancel()
-	if err := run(ctx, s); err != nil {
+	flag.Parse()
+	if err := run(s); err != nil {
 		fmt.Fprintln(os.Stderr, "latency:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, s settings) error {
+func run(s settings) error {
+	ctx, cancel := context.WithTimeout(context.Background(), s.timeout)
+	defer cancel()
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme} {
 		if err := add(scheme); err != nil {
@@ -156,7 +156,7 @@ func (s settings) batchJob() *batchv1.Job {
 			BackoffLimit: ptr.To[int32](0),
 			Template: corev1.PodTemplateSpec{Spec: corev1.PodSpec{
 				RestartPolicy:                 corev1.RestartPolicyNever,
-				AutomountServiceAccountToken:  ptr.To(false),
+				AutomountServiceAccountToken:  new(false),
 				TerminationGracePeriodSeconds: ptr.To[int64](0),
 				Containers: []corev1.Container{{
 					Name: "echo", Image: s.image, ImagePullPolicy: corev1.PullIfNotPresent, Command: []string{"echo", "hello"},

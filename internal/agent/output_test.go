@@ -221,7 +221,7 @@ func TestWhatIsInAHeldPipeIsRead(t *testing.T) {
 		}
 	}
 	o := readOutput(p, &pb.Assignment{}, newLineLog(io.Discard, slog.New(slog.DiscardHandler)))
-	if got := o.finish(patience); string(got) != "x\nx\n" {
+	if got := o.finish(patience); string(got) != strings.Repeat("x\n", 2) {
 		t.Errorf("tail %q", got)
 	}
 }

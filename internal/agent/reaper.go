@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -139,10 +140,10 @@ func (r *reaper) began(p *process, since uint64, ok bool) {
 // reapLocked waits for every child that has ended. It looks before it waits: until then the pid is
 // not reused, so the kill hits what is left of that group and nothing else.
 func (r *reaper) reapLocked() {
-	orphans, childless := false, false
+	var orphans, childless bool
 	for {
 		pid, err := peek()
-		if childless = err == unix.ECHILD; pid == 0 {
+		if childless = errors.Is(err, unix.ECHILD); pid == 0 {
 			break
 		}
 		p := r.running[pid]

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -151,7 +152,7 @@ func FuzzSpool(f *testing.F) {
 				t.Fatal("a result without a token")
 			}
 			if in.Len() == 0 {
-				if _, err := readFrame(in); err != io.EOF {
+				if _, err := readFrame(in); !errors.Is(err, io.EOF) {
 					t.Fatalf("behind the last frame: %v", err)
 				}
 				return

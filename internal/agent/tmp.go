@@ -77,6 +77,7 @@ func removeAll(dir string) error {
 	}
 	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 		if entry != nil && entry.IsDir() {
+			//nolint:gosec // no process of the job is left to race with, and all have the agent's own user
 			err = errors.Join(err, os.Chmod(path, tmpMode))
 		}
 		return err

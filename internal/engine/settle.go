@@ -40,7 +40,7 @@ func (t *task) ended(r Result) {
 	result := &v1alpha1.JobResult{Output: r.Output}
 	err := verdict(r)
 	if r.Outcome == Exited {
-		result.ExitCode, ended.ExitCode = ptr(r.ExitCode), ptr(r.ExitCode)
+		result.ExitCode, ended.ExitCode = new(r.ExitCode), new(r.ExitCode)
 	}
 	if err != nil {
 		result.Reason, result.Message = err.reason, err.message
@@ -50,7 +50,7 @@ func (t *task) ended(r Result) {
 	t.status.CompletionTime = end
 	t.status.Result = result
 	t.status.Usage = &v1alpha1.JobUsage{
-		CPUMilliseconds: ptr(r.CPUTime.Milliseconds()), MaxMemoryBytes: ptr(r.MaxMemoryBytes),
+		CPUMilliseconds: new(r.CPUTime.Milliseconds()), MaxMemoryBytes: new(r.MaxMemoryBytes),
 	}
 	a.worker.unsettled++
 	if err != nil {

@@ -244,7 +244,7 @@ func (t *task) noteStarted(ago time.Duration) {
 // noteAttempt brings the status in line with an attempt that has started, once per attempt.
 func (t *task) noteAttempt() {
 	a := t.attempt
-	t.status.Attempts = ptr(deref(t.status.Attempts) + 1)
+	t.status.Attempts = new(deref(t.status.Attempts) + 1)
 	t.status.StartTime = microTime(a.started)
 	t.status.Worker = a.worker.name
 	t.status.Attempt = &v1alpha1.Attempt{
@@ -263,7 +263,7 @@ func (t *task) endAttempt(ended v1alpha1.Attempt, reason string) {
 	t.status.Attempt = nil
 }
 
-func (t *task) countLostWorker() { t.status.LostWorkers = ptr(deref(t.status.LostWorkers) + 1) }
+func (t *task) countLostWorker() { t.status.LostWorkers = new(deref(t.status.LostWorkers) + 1) }
 
 // writeWaiting asks for a state in line to be stored, if it lasts.
 func (t *task) writeWaiting(state v1alpha1.JobState, reason, message string, after time.Duration) {
@@ -325,8 +325,6 @@ func asFailure(err error) failure {
 func microTime(t time.Time) *metav1.MicroTime {
 	return &metav1.MicroTime{Time: t.Truncate(time.Microsecond)}
 }
-
-func ptr[T any](v T) *T { return &v }
 
 func deref[T any](p *T) T {
 	if p == nil {

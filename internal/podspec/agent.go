@@ -8,7 +8,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/intstr"
-	"k8s.io/utils/ptr"
 
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
 )
@@ -165,14 +164,14 @@ func larger(a, b resource.Quantity) resource.Quantity {
 // unless the pod would make it root.
 func installerSecurity(pod *corev1.PodSecurityContext) *corev1.SecurityContext {
 	s := &corev1.SecurityContext{
-		AllowPrivilegeEscalation: ptr.To(false),
+		AllowPrivilegeEscalation: new(false),
 		Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
-		ReadOnlyRootFilesystem:   ptr.To(true),
-		RunAsNonRoot:             ptr.To(true),
+		ReadOnlyRootFilesystem:   new(true),
+		RunAsNonRoot:             new(true),
 		SeccompProfile:           &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 	}
 	if pod != nil && pod.RunAsUser != nil && *pod.RunAsUser == 0 {
-		s.RunAsUser = ptr.To[int64](agentUser)
+		s.RunAsUser = new(int64(agentUser))
 	}
 	return s
 }
@@ -187,7 +186,7 @@ func agentVolume() corev1.Volume {
 func tokenVolume() corev1.Volume {
 	return corev1.Volume{Name: volumeToken, VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{
 		Sources: []corev1.VolumeProjection{{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{
-			Audience: Audience, ExpirationSeconds: ptr.To[int64](3600), Path: "token",
+			Audience: Audience, ExpirationSeconds: new(int64(3600)), Path: "token",
 		}}},
 	}}}
 }

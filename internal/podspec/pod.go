@@ -102,9 +102,9 @@ func unreserved(in map[string]string) map[string]string {
 func setDefaults(spec *corev1.PodSpec, drainSeconds *int32) {
 	spec.RestartPolicy = corev1.RestartPolicyAlways
 	if spec.AutomountServiceAccountToken == nil {
-		spec.AutomountServiceAccountToken = ptr.To(false)
+		spec.AutomountServiceAccountToken = new(false)
 	}
 	if spec.TerminationGracePeriodSeconds == nil {
-		spec.TerminationGracePeriodSeconds = ptr.To(int64(ptr.Deref(drainSeconds, defaultDrainSeconds)))
+		spec.TerminationGracePeriodSeconds = new(int64(ptr.Deref(drainSeconds, defaultDrainSeconds)))
 	}
 }

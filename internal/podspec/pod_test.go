@@ -1,6 +1,7 @@
 package podspec
 
 import (
+	"bytes"
 	"flag"
 	"os"
 	"path/filepath"
@@ -12,12 +13,10 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
 	"pgregory.net/rapid"
 	"sigs.k8s.io/yaml"
 
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
-	"github.com/workerpool-dev/workerpool/internal/testutil"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -28,24 +27,36 @@ var agent = Agent{
 	CA:        "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n",
 }
 
+// plain is the smallest pool, changed in some ways.
+func plain(changes ...func(*v1alpha1.WorkerPoolSpec)) *v1alpha1.WorkerPool {
+	pool := &v1alpha1.WorkerPool{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "demo"}}
+	pool.Spec.Template.Spec.Containers = []corev1.Container{{Name: "worker", Image: "busybox:1"}}
+	for _, change := range changes {
+		change(&pool.Spec)
+	}
+	return pool
+}
+
 // rich is a pool that sets much of what the operator sets too.
 func rich() *v1alpha1.WorkerPool {
-	return testutil.MakePool("team-a", "render").UID("0b1f").Slots(2).Container("blender").DrainTimeout(60).
-		Template(func(t *corev1.PodTemplateSpec) {
-			t.Labels = map[string]string{"team": "a", v1alpha1.LabelPool: "other", v1alpha1.LabelOrdinal: "99"}
-			t.Annotations = map[string]string{"note": "x", annotationLocalVolumes: "scratch"}
-			t.Spec.InitContainers = []corev1.Container{{Name: "models", Image: "models:1"}}
-			t.Spec.Volumes = []corev1.Volume{{Name: "scratch", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}}
-			t.Spec.Containers = append(t.Spec.Containers, corev1.Container{
-				Name: "blender", Image: "blender:4", Args: []string{"--never-used"},
-				Env: []corev1.EnvVar{{Name: "HOME", Value: "/scratch"}, {Name: "WORKERPOOL_SLOTS", Value: "100"}},
-				Resources: corev1.ResourceRequirements{
-					Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("2"), corev1.ResourceMemory: resource.MustParse("1Gi")},
-					Limits:   corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("2Gi"), "nvidia.com/gpu": resource.MustParse("1")},
-				},
-				VolumeMounts: []corev1.VolumeMount{{Name: "scratch", MountPath: "/scratch"}},
-			})
-		}).Obj()
+	pool := plain()
+	pool.ObjectMeta = metav1.ObjectMeta{Namespace: "team-a", Name: "render", UID: "0b1f"}
+	pool.Spec.Slots, pool.Spec.Container, pool.Spec.DrainTimeoutSeconds = 2, "blender", new(int32(60))
+	t := &pool.Spec.Template
+	t.Labels = map[string]string{"team": "a", v1alpha1.LabelPool: "other", v1alpha1.LabelOrdinal: "99"}
+	t.Annotations = map[string]string{"note": "x", annotationLocalVolumes: "scratch"}
+	t.Spec.InitContainers = []corev1.Container{{Name: "models", Image: "models:1"}}
+	t.Spec.Volumes = []corev1.Volume{{Name: "scratch", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}}
+	t.Spec.Containers = append(t.Spec.Containers, corev1.Container{
+		Name: "blender", Image: "blender:4", Args: []string{"--never-used"},
+		Env: []corev1.EnvVar{{Name: "HOME", Value: "/scratch"}, {Name: "WORKERPOOL_SLOTS", Value: "100"}},
+		Resources: corev1.ResourceRequirements{
+			Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("2"), corev1.ResourceMemory: resource.MustParse("1Gi")},
+			Limits:   corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("2Gi"), "nvidia.com/gpu": resource.MustParse("1")},
+		},
+		VolumeMounts: []corev1.VolumeMount{{Name: "scratch", MountPath: "/scratch"}},
+	})
+	return pool
 }
 
 func TestPodAsAWhole(t *testing.T) {
@@ -63,29 +74,29 @@ func TestPodAsAWhole(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if string(got) != string(want) {
+	if !bytes.Equal(got, want) {
 		t.Errorf("%s differs; -update writes it anew. Got:\n%s", path, got)
 	}
 }
 
 func TestPodKeepsWhatTheTemplateDecides(t *testing.T) {
 	g := NewWithT(t)
-	pod := Pod(testutil.MakePool("ns", "demo").Template(func(t *corev1.PodTemplateSpec) {
-		t.Spec.TerminationGracePeriodSeconds = ptr.To[int64](7)
-		t.Spec.AutomountServiceAccountToken = ptr.To(true)
-		t.Spec.Containers[0].SecurityContext = &corev1.SecurityContext{RunAsUser: ptr.To[int64](0)}
-	}).Obj(), 0, agent)
+	pod := Pod(plain(func(s *v1alpha1.WorkerPoolSpec) {
+		s.Template.Spec.TerminationGracePeriodSeconds = new(int64(7))
+		s.Template.Spec.AutomountServiceAccountToken = new(true)
+		s.Template.Spec.Containers[0].SecurityContext = &corev1.SecurityContext{RunAsUser: new(int64(0))}
+	}), 0, agent)
 	g.Expect(pod.Spec.TerminationGracePeriodSeconds).To(HaveValue(Equal(int64(7))))
 	g.Expect(pod.Spec.AutomountServiceAccountToken).To(HaveValue(BeTrue()))
-	g.Expect(pod.Spec.Containers[0].SecurityContext).To(Equal(&corev1.SecurityContext{RunAsUser: ptr.To[int64](0)}))
+	g.Expect(pod.Spec.Containers[0].SecurityContext).To(Equal(&corev1.SecurityContext{RunAsUser: new(int64(0))}))
 }
 
 func TestInstallerIsNeverRoot(t *testing.T) {
 	g := NewWithT(t)
 	user := func(pod *corev1.PodSecurityContext) *int64 { return installerSecurity(pod).RunAsUser }
 	g.Expect(user(nil)).To(BeNil(), "the image's own user, or the platform's")
-	g.Expect(user(&corev1.PodSecurityContext{RunAsUser: ptr.To[int64](1000)})).To(BeNil())
-	g.Expect(user(&corev1.PodSecurityContext{RunAsUser: ptr.To[int64](0)})).To(HaveValue(Equal(int64(agentUser))))
+	g.Expect(user(&corev1.PodSecurityContext{RunAsUser: new(int64(1000))})).To(BeNil())
+	g.Expect(user(&corev1.PodSecurityContext{RunAsUser: new(int64(0))})).To(HaveValue(Equal(int64(agentUser))))
 }
 
 func TestInstallerNeitherEnlargesThePodNorChangesItsQualityOfService(t *testing.T) {
@@ -109,7 +120,7 @@ func TestInstallerNeitherEnlargesThePodNorChangesItsQualityOfService(t *testing.
 		"guaranteed":           {job: requirements(list("1", "1Gi"), list("1", "1Gi")), want: requirements(list("1", "1Gi"), list("1", "1Gi"))},
 		"limits only":          {job: requirements(nil, list("1", "1Gi")), want: requirements(list("1", "1Gi"), list("1", "1Gi"))},
 		"requests only":        {job: requirements(list("2", "32Mi"), nil), want: requirements(list("2", "32Mi"), list("2", "64Mi"))},
-		"said for the pod":     {pod: ptr.To(requirements(nil, list("100m", ""))), want: requirements(list("", ""), list("", ""))},
+		"said for the pod":     {pod: new(requirements(nil, list("100m", ""))), want: requirements(list("", ""), list("", ""))},
 		"other resources stay": {job: corev1.ResourceRequirements{Limits: corev1.ResourceList{"gpu": resource.MustParse("1")}}, want: requirements(list("10m", "16Mi"), list("500m", "64Mi"))},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -142,32 +153,33 @@ func TestJobContainer(t *testing.T) {
 func TestHashIsStable(t *testing.T) {
 	g := NewWithT(t)
 	g.Expect(Hash(rich())).To(Equal("wmubcezwnp"))
-	g.Expect(Hash(testutil.MakePool("ns", "demo").Obj())).To(Equal("zmygwjs2ye"))
+	g.Expect(Hash(plain())).To(Equal("zmygwjs2ye"))
 }
 
 func TestHashTellsTemplatesApart(t *testing.T) {
-	selector := func(term corev1.PodAffinityTerm) func(*corev1.PodTemplateSpec) {
-		return func(t *corev1.PodTemplateSpec) {
-			t.Spec.Affinity = &corev1.Affinity{PodAffinity: &corev1.PodAffinity{RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{term}}}
+	type spec = v1alpha1.WorkerPoolSpec
+	near := func(selector *metav1.LabelSelector) func(*spec) {
+		terms := []corev1.PodAffinityTerm{{LabelSelector: selector}}
+		return func(s *spec) {
+			s.Template.Spec.Affinity = &corev1.Affinity{PodAffinity: &corev1.PodAffinity{RequiredDuringSchedulingIgnoredDuringExecution: terms}}
 		}
 	}
-	pool := func() *testutil.PoolBuilder { return testutil.MakePool("ns", "demo") }
 	for name, tc := range map[string]struct {
-		a, b *testutil.PoolBuilder
-		same bool
+		pool, other *v1alpha1.WorkerPool
+		same        bool
 	}{
-		"image":                  {pool(), pool().Image("busybox:2"), false},
-		"label":                  {pool(), pool().Template(func(t *corev1.PodTemplateSpec) { t.Labels = map[string]string{"a": "b"} }), false},
-		"container":              {pool(), pool().Container("worker"), false},
-		"selects none or all":    {pool().Template(selector(corev1.PodAffinityTerm{})), pool().Template(selector(corev1.PodAffinityTerm{LabelSelector: &metav1.LabelSelector{}})), false},
-		"replicas":               {pool(), pool().Replicas(5), true},
-		"slots":                  {pool(), pool().Slots(5), true},
-		"queue":                  {pool(), pool().Capacity(5), true},
-		"drain timeout":          {pool(), pool().DrainTimeout(5), true},
-		"empty and unset labels": {pool(), pool().Template(func(t *corev1.PodTemplateSpec) { t.Labels = map[string]string{} }), true},
+		"image":                  {plain(), plain(func(s *spec) { s.Template.Spec.Containers[0].Image = "busybox:2" }), false},
+		"label":                  {plain(), plain(func(s *spec) { s.Template.Labels = map[string]string{"a": "b"} }), false},
+		"container":              {plain(), plain(func(s *spec) { s.Container = "worker" }), false},
+		"selects none or all":    {plain(near(nil)), plain(near(&metav1.LabelSelector{})), false},
+		"replicas":               {plain(), plain(func(s *spec) { s.Replicas = new(int32(5)) }), true},
+		"slots":                  {plain(), plain(func(s *spec) { s.Slots = 5 }), true},
+		"queue":                  {plain(), plain(func(s *spec) { s.Queue.Capacity = 5 }), true},
+		"drain timeout":          {plain(), plain(func(s *spec) { s.DrainTimeoutSeconds = new(int32(5)) }), true},
+		"empty and unset labels": {plain(), plain(func(s *spec) { s.Template.Labels = map[string]string{} }), true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if same := Hash(tc.a.Obj()) == Hash(tc.b.Obj()); same != tc.same {
+			if same := Hash(tc.pool) == Hash(tc.other); same != tc.same {
 				t.Errorf("the same hash: %t, want %t", same, tc.same)
 			}
 		})

@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
@@ -64,9 +63,8 @@ type Writer struct {
 	final, passing dueHeap
 
 	limit *rate.Limiter
-	// wake tells the scheduler that something has changed.
+	// wake tells Run that something has changed.
 	wake chan struct{}
-	work chan *entry
 }
 
 // entry is one Job with a write that is pending, under way, or both.
@@ -89,7 +87,6 @@ func New(config Config) *Writer {
 		entries: map[types.UID]*entry{},
 		limit:   rate.NewLimiter(passingRate, passingRate),
 		wake:    make(chan struct{}, 1),
-		work:    make(chan *entry),
 	}
 }
 
@@ -122,48 +119,57 @@ func (w *Writer) DropWrite(job types.UID) {
 // What is pending then stays so: the workers keep the results.
 func (w *Writer) Run(ctx context.Context, eng Engine, epoch engine.Epoch) {
 	w.epoch = epoch
-	var workers errgroup.Group
-	for range concurrency {
-		workers.Go(func() error {
-			for e := range w.work {
-				w.handle(ctx, eng, e)
-			}
-			return nil
+	var requests sync.WaitGroup
+	defer requests.Wait()
+	slots := make(chan struct{}, concurrency)
+	for w.await(ctx, slots) {
+		e, write := w.begin()
+		if e == nil { // taken back meanwhile
+			<-slots
+			continue
+		}
+		requests.Go(func() {
+			defer func() { <-slots }()
+			w.handle(ctx, eng, e, write)
 		})
 	}
-	w.schedule(ctx)
-	close(w.work)
-	_ = workers.Wait() // they return no errors
 }
 
-// schedule hands out entries whose time has come.
-func (w *Writer) schedule(ctx context.Context) {
+// await returns true with a slot taken when there is a write whose time has come, and false when the
+// context has ended.
+func (w *Writer) await(ctx context.Context, slots chan<- struct{}) bool {
 	for {
-		e, wait := w.next()
-		var out chan<- *entry
-		if e != nil {
-			out = w.work
+		ready, wait := w.next()
+		free := slots
+		if !ready {
+			free = nil
 		}
 		timer := w.Clock.NewTimer(wait)
 		select {
-		case out <- e:
-			w.taken(e)
+		case free <- struct{}{}:
+			timer.Stop()
+			return true
 		case <-w.wake:
 		case <-timer.C():
 		case <-ctx.Done():
 			timer.Stop()
-			return
+			return false
 		}
 		timer.Stop()
 	}
 }
 
-// next returns the entry whose turn it is, or how long to wait for one. It stays in its queue. What
-// is final goes first; what is passing goes at a bounded rate.
-func (w *Writer) next() (*entry, time.Duration) {
+// next tells whether there is a write whose turn it is, or how long to wait for one.
+func (w *Writer) next() (bool, time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	now := w.Clock.Now()
+	e, wait := w.nextLocked(w.Clock.Now())
+	return e != nil, wait
+}
+
+// nextLocked returns the entry whose turn it is, or how long to wait for one. It stays in its queue.
+// What is final goes first; what is passing goes at a bounded rate.
+func (w *Writer) nextLocked(now time.Time) (*entry, time.Duration) {
 	wait := time.Hour
 	if e := w.final.first(); e != nil {
 		if wait = e.due.Sub(now); wait <= 0 {
@@ -183,41 +189,32 @@ func (w *Writer) next() (*entry, time.Duration) {
 	return nil, wait
 }
 
-// taken marks an entry as handed out.
-func (w *Writer) taken(e *entry) {
+// begin takes the write whose turn it is, if there is one.
+func (w *Writer) begin() (*entry, engine.Write) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if e.pending != nil && !e.pending.Final() {
-		w.limit.AllowN(w.Clock.Now(), 1)
-	}
-	w.unqueueLocked(e)
-}
-
-// begin takes the write out of an entry. There is none if it was dropped meanwhile.
-func (w *Writer) begin(e *entry) (engine.Write, bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if e.pending == nil || e.inFlight {
-		return engine.Write{}, false
+	now := w.Clock.Now()
+	e, _ := w.nextLocked(now)
+	if e == nil {
+		return nil, engine.Write{}
 	}
 	write := *e.pending
+	if !write.Final() {
+		w.limit.AllowN(now, 1)
+	}
 	w.unqueueLocked(e)
 	e.pending, e.inFlight = nil, true
-	return write, true
+	return e, write
 }
 
-func (w *Writer) handle(ctx context.Context, eng Engine, e *entry) {
-	write, ok := w.begin(e)
-	if !ok {
-		return
-	}
+func (w *Writer) handle(ctx context.Context, eng Engine, e *entry, write engine.Write) {
 	requestCtx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	done, err := w.store(requestCtx, write)
 	switch {
 	case err == nil:
+		done.tell(eng, write) // before the Job's next write begins, so that the engine hears of them in order
 		w.finish(e, done.resourceVersion)
-		done.tell(eng, write)
 	case errors.Is(err, errDeposed):
 		w.finish(e, "") // the next leader decides
 		logf.FromContext(ctx).Info("Dropped a status of a Job, because another leader has taken over", "job", write.Job.NamespacedName)
@@ -253,7 +250,10 @@ func (w *Writer) again(e *entry, write engine.Write, resourceVersion string) {
 	if resourceVersion != "" {
 		e.pending.ResourceVersion = resourceVersion
 	} else {
-		e.due = w.Clock.Now().Add(min(retryMost, retryFirst<<min(e.tries, 16)))
+		pause := min(retryMost, retryFirst<<min(e.tries, 16))
+		if retry := w.Clock.Now().Add(pause); e.due.Before(retry) {
+			e.due = retry
+		}
 		e.tries++
 	}
 	w.queueLocked(e)

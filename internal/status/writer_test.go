@@ -2,15 +2,17 @@ package status_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"k8s.io/utils/clock"
+
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
 	"github.com/workerpool-dev/workerpool/internal/engine"
 	"github.com/workerpool-dev/workerpool/internal/status"
-	"k8s.io/utils/clock"
 )
 
 func TestALaterWriteReplacesAPendingOne(t *testing.T) {
@@ -55,26 +57,203 @@ func TestAWriteIsStoredWhenItIsDueAndNoSooner(t *testing.T) {
 
 func TestAFinalWriteGoesBeforePassingOnes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := newAPI(t, stored("p", v1alpha1.JobStatus{}), stored("f", v1alpha1.JobStatus{}))
-		w := status.New(status.Config{Client: a.client, Live: a.client, Clock: clock.RealClock{}})
-		// Nobody else may have a turn between the two: the first request waits for the second.
-		a.before = func(context.Context, int) error { synctest.Wait(); return nil }
-		passing, final := write("p", 1, running(1, epoch)), write("f", 1, inState(v1alpha1.JobFailed))
+		const atOnce = 16
+		jobs := []*v1alpha1.Job{stored("passing", v1alpha1.JobStatus{}), stored("final", v1alpha1.JobStatus{})}
+		for i := range atOnce {
+			jobs = append(jobs, stored(fmt.Sprint("busy", i), v1alpha1.JobStatus{}))
+		}
+		a := newAPI(t, jobs...)
+		turn := make(chan struct{})
+		a.before = func(context.Context, int) error { <-turn; return nil }
+		w := a.run(nil)
+		for i := range atOnce {
+			w.Write(write(fmt.Sprint("busy", i), 1, running(1, epoch)))
+		}
+		synctest.Wait()
+		passing := write("passing", 1, running(1, epoch))
 		passing.Due = passing.Due.Add(-time.Minute)
 		w.Write(passing)
-		w.Write(final)
-		a.before = nil
-		a.start(w)
+		synctest.Wait()
+		w.Write(write("final", 1, inState(v1alpha1.JobFailed)))
+		synctest.Wait()
+		if n := len(a.sent()); n != atOnce {
+			t.Errorf("%d requests under way at once, want %d", n, atOnce)
+		}
+		turn <- struct{}{}
 		synctest.Wait()
 
-		a.wantFirst("f", 2)
+		if sent := a.sent(); len(sent) != atOnce+1 || sent[atOnce].job != "final" {
+			t.Errorf("the request after the first %d of %d was not that of the final write", atOnce, len(sent))
+		}
+		close(turn)
 	})
 }
 
-func (a *api) wantFirst(job string, requests int) {
-	a.t.Helper()
-	sent := a.sent()
-	if len(sent) != requests || sent[0].job != job {
-		a.t.Errorf("requests %v, want %d, that of %s first", sent, requests, job)
+func TestPassingWritesAreBoundedInRateAndFinalOnesAreNot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const count = 600
+		var jobs []*v1alpha1.Job
+		for i := range count {
+			jobs = append(jobs, stored(fmt.Sprint("p", i), v1alpha1.JobStatus{}), stored(fmt.Sprint("f", i), v1alpha1.JobStatus{}))
+		}
+		a := newAPI(t, jobs...)
+		w := a.run(nil)
+		for i := range count {
+			w.Write(write(fmt.Sprint("p", i), 1, running(1, epoch)))
+			w.Write(write(fmt.Sprint("f", i), 1, inState(v1alpha1.JobSucceeded)))
+		}
+		synctest.Wait()
+		if final, passing := a.count(); final != count || passing > 100 {
+			t.Errorf("at once %d final writes and %d passing ones, want %d and at most 100", final, passing, count)
+		}
+		time.Sleep(time.Second)
+		if _, passing := a.count(); passing < 190 || passing > 201 {
+			t.Errorf("%d passing writes after a second, want 200", passing)
+		}
+		time.Sleep(10 * time.Second)
+		if _, passing := a.count(); passing != count {
+			t.Errorf("%d passing writes in the end, want %d", passing, count)
+		}
+	})
+}
+
+// count of the requests: those of Jobs f..., and the others.
+func (a *api) count() (final, passing int) {
+	for _, r := range a.sent() {
+		if r.job[0] == 'f' {
+			final++
+		} else {
+			passing++
+		}
 	}
+	return final, passing
+}
+
+// The engine answers a write with the next one, at the very moment when the scheduler is done with
+// the first.
+func TestNoWriteIsForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const jobs, rounds = 8, 200
+		var all []*v1alpha1.Job
+		for i := range jobs {
+			all = append(all, stored(fmt.Sprint(i), v1alpha1.JobStatus{}))
+		}
+		a := newAPI(t, all...)
+		w := status.New(status.Config{Client: a.client, Live: a.client, Clock: clock.RealClock{}})
+		a.onWritten = func(done engine.Write, resourceVersion string) {
+			if done.Version < rounds {
+				done.Version++
+				done.ResourceVersion = resourceVersion
+				w.Write(done)
+			}
+		}
+		a.start(w)
+		for i := range jobs {
+			w.Write(write(fmt.Sprint(i), 1, inState(v1alpha1.JobFailed)))
+		}
+		synctest.Wait()
+
+		if n := len(a.sent()); n != jobs*rounds {
+			t.Errorf("%d requests, want %d: some write was forgotten", n, jobs*rounds)
+		}
+	})
+}
+
+func TestADroppedWriteIsNotStored(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAPI(t, stored("a", v1alpha1.JobStatus{}))
+		w := a.run(nil)
+		first := write("a", 1, running(1, epoch))
+		first.Due = time.Now().Add(time.Second)
+		w.Write(first)
+		w.DropWrite(uidOf("a"))
+		w.DropWrite(uidOf("never-seen"))
+		time.Sleep(time.Minute)
+
+		if n := len(a.sent()); n != 0 {
+			t.Errorf("%d requests, want none", n)
+		}
+		a.wantTold()
+
+		w.Write(write("a", 2, running(2, epoch)))
+		time.Sleep(time.Minute)
+		a.wantTold("written uid-a version 2 at 1000")
+	})
+}
+
+func TestAWriteAskedForWhileAnotherIsUnderWayGoesOnTopOfIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAPI(t, stored("a", v1alpha1.JobStatus{}))
+		w := a.run(nil)
+		a.before = func(_ context.Context, patch int) error {
+			if patch == 1 {
+				w.Write(write("a", 2, inState(v1alpha1.JobSucceeded)))
+			}
+			return nil
+		}
+		w.Write(write("a", 1, running(1, epoch)))
+		synctest.Wait()
+
+		a.wantTold("written uid-a version 1 at 1000", "written uid-a version 2 at 1001")
+		if n := len(a.sent()); n != 2 {
+			t.Errorf("%d requests, want 2: the second knows the version that the first has stored", n)
+		}
+	})
+}
+
+func TestAFailureDoesNotMakeALaterWriteGoBeforeItIsDue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAPI(t, stored("a", v1alpha1.JobStatus{}))
+		w := a.run(nil)
+		start := time.Now()
+		a.before = func(_ context.Context, patch int) error {
+			if patch == 1 {
+				later := write("a", 2, running(2, epoch))
+				later.Due = start.Add(10 * time.Second)
+				w.Write(later)
+				return errors.New("the API server is down")
+			}
+			return nil
+		}
+		w.Write(write("a", 1, running(1, epoch)))
+		time.Sleep(time.Minute)
+
+		sent := a.sent()
+		if len(sent) != 2 || sent[1].at.Sub(start) != 10*time.Second {
+			t.Errorf("requests %v, want a second one 10s after %v", sent, start)
+		}
+	})
+}
+
+func TestRunReturnsWhenNoRequestIsUnderWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAPI(t, stored("a", v1alpha1.JobStatus{}), stored("b", v1alpha1.JobStatus{}))
+		answer := make(chan struct{})
+		a.after = func(context.Context, int) error { <-answer; return nil }
+		w := status.New(status.Config{Client: a.client, Live: a.client, Clock: clock.RealClock{}})
+		later := write("b", 1, running(1, epoch))
+		later.Due = time.Now().Add(time.Hour)
+		w.Write(write("a", 1, running(1, epoch)))
+		w.Write(later)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() {
+			w.Run(ctx, a, epoch)
+			close(ended)
+		}()
+		synctest.Wait()
+		cancel()
+		synctest.Wait()
+		select {
+		case <-ended:
+			t.Error("Run has returned while a request was under way")
+		default:
+		}
+		close(answer)
+		<-ended
+
+		a.wantTold("written uid-a version 1 at 1000")
+		w.Write(write("a", 2, running(2, epoch))) // after the end: kept, and does not block
+		w.DropWrite(uidOf("b"))
+	})
 }

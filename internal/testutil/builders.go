@@ -4,7 +4,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/utils/ptr"
 
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
 )
@@ -27,7 +26,7 @@ func MakePool(namespace, name string) *PoolBuilder {
 
 // Replicas sets spec.replicas.
 func (b *PoolBuilder) Replicas(n int32) *PoolBuilder {
-	b.pool.Spec.Replicas = ptr.To(n)
+	b.pool.Spec.Replicas = new(n)
 	return b
 }
 
@@ -57,7 +56,7 @@ func (b *PoolBuilder) Container(name string) *PoolBuilder {
 
 // DrainTimeout sets spec.drainTimeoutSeconds.
 func (b *PoolBuilder) DrainTimeout(seconds int32) *PoolBuilder {
-	b.pool.Spec.DrainTimeoutSeconds = ptr.To(seconds)
+	b.pool.Spec.DrainTimeoutSeconds = new(seconds)
 	return b
 }
 
@@ -102,7 +101,7 @@ func (b *JobBuilder) Args(args ...string) *JobBuilder {
 
 // Env adds a variable to spec.env.
 func (b *JobBuilder) Env(name, value string) *JobBuilder {
-	b.job.Spec.Env = append(b.job.Spec.Env, v1alpha1.EnvVar{Name: name, Value: ptr.To(value)})
+	b.job.Spec.Env = append(b.job.Spec.Env, v1alpha1.EnvVar{Name: name, Value: new(value)})
 	return b
 }
 
@@ -114,13 +113,13 @@ func (b *JobBuilder) WorkingDir(dir string) *JobBuilder {
 
 // Priority sets spec.priority.
 func (b *JobBuilder) Priority(priority int32) *JobBuilder {
-	b.job.Spec.Priority = ptr.To(priority)
+	b.job.Spec.Priority = new(priority)
 	return b
 }
 
 // TTL sets spec.ttlSecondsAfterFinished.
 func (b *JobBuilder) TTL(seconds int32) *JobBuilder {
-	b.job.Spec.TTLSecondsAfterFinished = ptr.To(seconds)
+	b.job.Spec.TTLSecondsAfterFinished = new(seconds)
 	return b
 }
 

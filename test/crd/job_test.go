@@ -8,7 +8,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
@@ -65,7 +64,7 @@ func TestJobIsImmutable(t *testing.T) {
 		"args":            {testutil.MakeJob(namespace, "args", "pool").Args("-v"), func(s *v1alpha1.JobSpec) { s.Args = []string{"-q"} }, "args is immutable"},
 		"args removed":    {testutil.MakeJob(namespace, "args-removed", "pool").Args("-v"), func(s *v1alpha1.JobSpec) { s.Args = nil }, "only priority and ttlSecondsAfterFinished may be changed"},
 		"env added":       {nil, func(s *v1alpha1.JobSpec) { s.Env = []v1alpha1.EnvVar{{Name: "a"}} }, "only priority and ttlSecondsAfterFinished may be changed"},
-		"env":             {testutil.MakeJob(namespace, "env", "pool").Env("a", "1"), func(s *v1alpha1.JobSpec) { s.Env[0].Value = ptr.To("2") }, "env is immutable"},
+		"env":             {testutil.MakeJob(namespace, "env", "pool").Env("a", "1"), func(s *v1alpha1.JobSpec) { s.Env[0].Value = new("2") }, "env is immutable"},
 		"directory":       {testutil.MakeJob(namespace, "dir", "pool").WorkingDir("/a"), func(s *v1alpha1.JobSpec) { s.WorkingDir = "/b" }, "workingDir is immutable"},
 		"directory added": {nil, func(s *v1alpha1.JobSpec) { s.WorkingDir = "/b" }, "only priority and ttlSecondsAfterFinished may be changed"},
 	} {
@@ -89,7 +88,7 @@ func TestJobPriorityAndTTLMayChange(t *testing.T) {
 	g := NewWithT(t)
 	job := testutil.MakeJob(env.Namespace(t, nil), "demo", "pool").Args("-v").Env("a", "1").WorkingDir("/").Obj()
 	g.Expect(env.Client.Create(t.Context(), job)).To(Succeed())
-	job.Spec.Priority, job.Spec.TTLSecondsAfterFinished = ptr.To(int32(-1000)), ptr.To(int32(0))
+	job.Spec.Priority, job.Spec.TTLSecondsAfterFinished = new(int32(-1000)), new(int32(0))
 	g.Expect(env.Client.Update(t.Context(), job)).To(Succeed())
 	g.Expect(job.Spec.Priority).To(HaveValue(Equal(int32(-1000))))
 }
@@ -114,7 +113,7 @@ func TestLargeJobIsTaken(t *testing.T) {
 	g.Expect(env.Client.Create(t.Context(), job.Obj())).To(Succeed())
 	stored := job.Obj()
 	g.Expect(env.Client.Get(t.Context(), client.ObjectKeyFromObject(stored), stored)).To(Succeed())
-	stored.Spec.Priority = ptr.To(int32(1))
+	stored.Spec.Priority = new(int32(1))
 	g.Expect(env.Client.Update(t.Context(), stored)).To(Succeed())
 }
 

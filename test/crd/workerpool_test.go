@@ -9,7 +9,6 @@ import (
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/workerpool-dev/workerpool/internal/testutil"
@@ -59,7 +58,7 @@ func TestWorkerPoolIsRefused(t *testing.T) {
 		"lifecycle, named":    {pool().Container("job").Template(second(func(c *corev1.Container) { c.Lifecycle = hook })), noLifecycle},
 		"restart policy":      {pool().Template(func(t *corev1.PodTemplateSpec) { t.Spec.RestartPolicy = corev1.RestartPolicyNever }), "template.spec.restartPolicy must be Always"},
 		"host's processes":    {pool().Template(func(t *corev1.PodTemplateSpec) { t.Spec.HostPID = true }), "template.spec.hostPID may not be true"},
-		"shared processes":    {pool().Template(func(t *corev1.PodTemplateSpec) { t.Spec.ShareProcessNamespace = ptr.To(true) }), "template.spec.shareProcessNamespace may not be true"},
+		"shared processes":    {pool().Template(func(t *corev1.PodTemplateSpec) { t.Spec.ShareProcessNamespace = new(true) }), "template.spec.shareProcessNamespace may not be true"},
 		"negative replicas":   {pool().Replicas(-1), "spec.replicas"},
 		"too many replicas":   {pool().Replicas(10001), "spec.replicas"},
 		"too many slots":      {pool().Slots(257), "spec.slots"},
@@ -85,7 +84,7 @@ func TestWorkerPoolIsTaken(t *testing.T) {
 		"command of another container": pool("other").Container("job").Template(job(func(c *corev1.Container) { c.Command = []string{"sh"} })).Template(second(func(*corev1.Container) {})),
 		"probes of another container":  pool("probes").Template(second(func(c *corev1.Container) { c.LivenessProbe = probe() })),
 		"restart policy Always":        pool("always").Template(func(t *corev1.PodTemplateSpec) { t.Spec.RestartPolicy = corev1.RestartPolicyAlways }),
-		"processes not shared":         pool("own").Template(func(t *corev1.PodTemplateSpec) { t.Spec.ShareProcessNamespace = ptr.To(false) }),
+		"processes not shared":         pool("own").Template(func(t *corev1.PodTemplateSpec) { t.Spec.ShareProcessNamespace = new(false) }),
 	} {
 		t.Run(name, func(t *testing.T) {
 			NewWithT(t).Expect(env.Client.Create(t.Context(), b.Obj())).To(Succeed())
@@ -111,7 +110,7 @@ func TestWorkerPoolScale(t *testing.T) {
 	g := NewWithT(t)
 	pool := testutil.MakePool(env.Namespace(t, nil), "demo").Replicas(1).Obj()
 	g.Expect(env.Client.Create(t.Context(), pool)).To(Succeed())
-	pool.Status.Replicas, pool.Status.Selector = ptr.To(int32(1)), "workerpool.dev/pool=demo"
+	pool.Status.Replicas, pool.Status.Selector = new(int32(1)), "workerpool.dev/pool=demo"
 	g.Expect(env.Client.Status().Update(t.Context(), pool)).To(Succeed())
 
 	scale := &autoscalingv1.Scale{}

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	. "github.com/onsi/gomega" //nolint:revive,staticcheck // gomega is meant to be used so
+	. "github.com/onsi/gomega"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
@@ -34,7 +34,7 @@ func TestAJobRunsInAWarmWorker(t *testing.T) {
 	f.Expect(*status.Result.ExitCode).To(BeEquivalentTo(0))
 	f.Expect(status.Result.Output).To(Equal("fine\n"))
 	f.Expect(status.Worker).To(BeElementOf("demo-0", "demo-1"))
-	f.Expect(status.QueuedTime.Time).To(BeTemporally("<=", status.StartTime.Time.Add(time.Millisecond)))
+	f.Expect(status.QueuedTime.Time).To(BeTemporally("<=", status.StartTime.Add(time.Millisecond)))
 	f.Expect(status.StartTime.Time).To(BeTemporally("<=", status.CompletionTime.Time))
 	f.Expect(*status.Usage.MaxMemoryBytes).To(BeNumerically(">", 0))
 	f.Expect(status.EndedAttempts).To(HaveLen(1))

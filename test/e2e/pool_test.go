@@ -4,13 +4,12 @@ import (
 	"fmt"
 	"testing"
 
-	. "github.com/onsi/gomega" //nolint:revive,staticcheck // gomega is meant to be used so
+	. "github.com/onsi/gomega"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
@@ -40,9 +39,9 @@ func TestADrainingWorkerFinishesItsJob(t *testing.T) {
 	f.create(f.pool().Obj())
 	f.awaitPool(ready("1/1"))
 	f.create(f.job("patient", "sleep 3; echo done").Obj())
-	job := f.awaitJob("patient", inState(v1alpha1.JobRunning, ""))
+	f.awaitJob("patient", inState(v1alpha1.JobRunning, ""))
 	f.scale(0)
-	job = f.awaitJob("patient", inState(v1alpha1.JobSucceeded, ""))
+	job := f.awaitJob("patient", inState(v1alpha1.JobSucceeded, ""))
 	f.Expect(*job.Status.Attempts).To(BeEquivalentTo(1))
 	f.Eventually(f.pods, patience).Should(BeEmpty())
 	f.awaitPool(And(ready("0/0"), withCondition(v1alpha1.PoolReady, "True", v1alpha1.ReasonAllReady)))
@@ -87,7 +86,7 @@ func TestAPoolWithAnImageThatIsNotThereSaysSo(t *testing.T) {
 func TestAPodThatThePodSecurityRefusesShowsInThePool(t *testing.T) {
 	f := setup(t)
 	f.create(f.pool().Template(func(t *corev1.PodTemplateSpec) {
-		t.Spec.Containers[0].SecurityContext.Privileged = ptr.To(true)
+		t.Spec.Containers[0].SecurityContext.Privileged = new(true)
 		t.Spec.Containers[0].SecurityContext.AllowPrivilegeEscalation = nil
 	}).Obj())
 	pool := f.awaitPool(withCondition(v1alpha1.PoolProgressing, "False", v1alpha1.ReasonNotCreated))

@@ -11,13 +11,12 @@ import (
 	"testing"
 	"time"
 
-	. "github.com/onsi/gomega" //nolint:revive,staticcheck // gomega is meant to be used so
+	. "github.com/onsi/gomega"
 	"github.com/onsi/gomega/types"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
-	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -59,7 +58,7 @@ func TestMain(m *testing.M) {
 type fixture struct {
 	*WithT
 	t         *testing.T
-	ctx       context.Context
+	ctx       context.Context //nolint:containedctx // that of the test, for all that it asks the cluster
 	namespace string
 }
 
@@ -78,7 +77,6 @@ func setup(t *testing.T) *fixture {
 			t.Log(f.kubectl("get", "wp,wj,pods", "-o", "wide"))
 			t.Log(f.kubectl("get", "wp,wj", "-o", "yaml"))
 		}
-		//nolint:usetesting // the test's context has ended by now
 		if err := cluster.Delete(context.Background(), namespace); err != nil {
 			t.Errorf("deleting the namespace: %v", err)
 		}
@@ -90,12 +88,12 @@ func setup(t *testing.T) *fixture {
 func (f *fixture) pool() *testutil.PoolBuilder {
 	return testutil.MakePool(f.namespace, "demo").Image(workerImage).Template(func(t *corev1.PodTemplateSpec) {
 		t.Spec.SecurityContext = &corev1.PodSecurityContext{
-			RunAsNonRoot: ptr.To(true), RunAsUser: ptr.To[int64](65532),
+			RunAsNonRoot: new(true), RunAsUser: new(int64(65532)),
 			SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 		}
 		t.Spec.Containers[0].ImagePullPolicy = corev1.PullIfNotPresent
 		t.Spec.Containers[0].SecurityContext = &corev1.SecurityContext{
-			AllowPrivilegeEscalation: ptr.To(false),
+			AllowPrivilegeEscalation: new(false),
 			Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
 		}
 	})
@@ -178,7 +176,6 @@ func (f *fixture) kubectl(args ...string) string {
 }
 
 func (f *fixture) output(args ...string) (string, error) {
-	//nolint:gosec,usetesting // the arguments are the tests' own; it is used in Cleanup too
 	out, err := exec.CommandContext(context.Background(), "kubectl", append([]string{"-n", f.namespace}, args...)...).CombinedOutput()
 	return string(out), err
 }

@@ -1,0 +1,172 @@
+package dispatch
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"testing"
+
+	"google.golang.org/grpc/codes"
+	grpcstatus "google.golang.org/grpc/status"
+	authenticationv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+)
+
+// cluster is what a TokenAuthenticator sees.
+type cluster struct {
+	review    authenticationv1.TokenReviewStatus
+	reviewErr error
+	// cached and live are the pod, nil if it is not there.
+	cached, live *corev1.Pod
+	liveErr      error
+}
+
+// newCluster has a worker that all is well with.
+func newCluster() *cluster {
+	return &cluster{
+		review: authenticationv1.TokenReviewStatus{
+			Authenticated: true,
+			Audiences:     []string{Audience},
+			User: authenticationv1.UserInfo{
+				Username: "system:serviceaccount:ns:default",
+				Extra: map[string]authenticationv1.ExtraValue{
+					"authentication.kubernetes.io/pod-name": {"pool-0"},
+					"authentication.kubernetes.io/pod-uid":  {"pod-uid"},
+				},
+			},
+		},
+		cached: worker("pod-uid"),
+		live:   worker("pod-uid"),
+	}
+}
+
+func worker(uid types.UID) *corev1.Pod {
+	return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
+		Namespace: "ns", Name: "pool-0", UID: uid,
+		OwnerReferences: []metav1.OwnerReference{{
+			APIVersion: "workerpool.dev/v1alpha1", Kind: "WorkerPool", Name: "pool", UID: "pool-uid", Controller: ptr.To(true),
+		}},
+	}}
+}
+
+func (c *cluster) authenticator(t *testing.T) *TokenAuthenticator {
+	t.Helper()
+	review := func(_ context.Context, _ client.WithWatch, obj client.Object, _ ...client.CreateOption) error {
+		r := obj.(*authenticationv1.TokenReview)
+		if r.Spec.Token != "token" || len(r.Spec.Audiences) != 1 || r.Spec.Audiences[0] != Audience {
+			t.Errorf("a review of %+v was asked for", r.Spec)
+		}
+		r.Status = c.review
+		return c.reviewErr
+	}
+	failing := func(ctx context.Context, inner client.WithWatch, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
+		if c.liveErr != nil {
+			return c.liveErr
+		}
+		return inner.Get(ctx, key, obj, opts...)
+	}
+	return &TokenAuthenticator{
+		Client: fake.NewClientBuilder().WithInterceptorFuncs(interceptor.Funcs{Create: review}).Build(),
+		Pods:   having(c.cached).Build(),
+		Live:   having(c.live).WithInterceptorFuncs(interceptor.Funcs{Get: failing}).Build(),
+	}
+}
+
+func having(pod *corev1.Pod) *fake.ClientBuilder {
+	if pod == nil {
+		return fake.NewClientBuilder()
+	}
+	return fake.NewClientBuilder().WithObjects(pod)
+}
+
+func TestAuthenticate(t *testing.T) {
+	down := errors.New("connection refused")
+	cases := map[string]struct {
+		change func(c *cluster)
+		want   codes.Code
+	}{
+		"a worker":                      {func(*cluster) {}, codes.OK},
+		"a worker not in the cache yet": {func(c *cluster) { c.cached = nil }, codes.OK},
+		"a worker whose predecessor of the same name is in the cache": {
+			func(c *cluster) { c.cached = worker("uid-of-before") }, codes.OK,
+		},
+		"a worker in the cache while the API is down": {func(c *cluster) { c.liveErr = down }, codes.OK},
+		"a token of nobody":                           {func(c *cluster) { c.review.Authenticated = false }, codes.Unauthenticated},
+		"a token for others":                          {func(c *cluster) { c.review.Audiences = []string{"https://kubernetes.default.svc"} }, codes.Unauthenticated},
+		"a token for anybody":                         {func(c *cluster) { c.review.Audiences = nil }, codes.Unauthenticated},
+		"a review that failed":                        {func(c *cluster) { c.reviewErr = down }, codes.Unavailable},
+		"a token without a pod":                       {func(c *cluster) { c.review.User.Extra = nil }, codes.PermissionDenied},
+		"a token without a pod's UID": {
+			func(c *cluster) { delete(c.review.User.Extra, "authentication.kubernetes.io/pod-uid") }, codes.PermissionDenied,
+		},
+		"a token of a person": {func(c *cluster) { c.review.User.Username = "jane" }, codes.PermissionDenied},
+		"a token of a node":   {func(c *cluster) { c.review.User.Username = "system:node:ns:n1" }, codes.PermissionDenied},
+		"a pod of another namespace": {
+			func(c *cluster) { c.review.User.Username = "system:serviceaccount:other:default" }, codes.PermissionDenied,
+		},
+		"a pod that is gone": {func(c *cluster) { c.cached, c.live = nil, nil }, codes.PermissionDenied},
+		"a pod that was replaced": {
+			func(c *cluster) { c.cached, c.live = worker("uid-2"), worker("uid-2") }, codes.PermissionDenied,
+		},
+		"a pod that can't be read": {func(c *cluster) { c.cached, c.liveErr = nil, down }, codes.Unavailable},
+		"a pod of nobody":          {func(c *cluster) { c.cached.OwnerReferences = nil }, codes.PermissionDenied},
+		"a pod of a ReplicaSet": {
+			func(c *cluster) { c.cached.OwnerReferences[0].Kind = "ReplicaSet" }, codes.PermissionDenied,
+		},
+		"a pod of another's WorkerPool": {
+			func(c *cluster) { c.cached.OwnerReferences[0].APIVersion = "example.com/v1alpha1" }, codes.PermissionDenied,
+		},
+		"a pod with an owner that does not control it": {
+			func(c *cluster) { c.cached.OwnerReferences[0].Controller = nil }, codes.PermissionDenied,
+		},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			cluster := newCluster()
+			c.change(cluster)
+			got, err := cluster.authenticator(t).Authenticate(t.Context(), "token")
+			if grpcstatus.Code(err) != c.want {
+				t.Fatalf("the answer is %v, want %v", err, c.want)
+			}
+			if want := (Identity{}); err != nil && got != want {
+				t.Errorf("identity %+v beside an error", got)
+			}
+			if err == nil && got != someone {
+				t.Errorf("identity %+v, want %+v", got, someone)
+			}
+		})
+	}
+}
+
+// decoder reads a pod as a decoder of JSON does, which leaves what is not in the JSON as it was.
+type decoder struct {
+	client.Reader
+	pod *corev1.Pod
+}
+
+// Get is client.Reader's.
+func (d decoder) Get(_ context.Context, _ client.ObjectKey, obj client.Object, _ ...client.GetOption) error {
+	encoded, err := json.Marshal(d.pod)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(encoded, obj)
+}
+
+func TestAPodDoesNotInheritTheOwnerOfOneInTheCache(t *testing.T) {
+	c := newCluster()
+	c.cached = worker("uid-of-before")
+	stranger := worker("pod-uid")
+	stranger.OwnerReferences = nil
+	a := c.authenticator(t)
+	a.Live = decoder{pod: stranger}
+	if got, err := a.Authenticate(t.Context(), "token"); grpcstatus.Code(err) != codes.PermissionDenied {
+		t.Errorf("%+v, %v, want PermissionDenied", got, err)
+	}
+}

@@ -1,0 +1,205 @@
+package dispatch
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"net"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/metadata"
+	grpcstatus "google.golang.org/grpc/status"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+
+	"github.com/workerpool-dev/workerpool/internal/certs"
+	"github.com/workerpool-dev/workerpool/internal/dispatch/dispatchpb"
+	"github.com/workerpool-dev/workerpool/internal/engine"
+)
+
+var (
+	leaderEpoch = engine.Epoch{LeaseCreated: 1234, Transitions: 5}
+	someone     = Identity{
+		Pool: types.NamespacedName{Namespace: "ns", Name: "pool"}, PoolUID: "pool-uid", PodName: "pool-0", PodUID: "pod-uid",
+	}
+)
+
+// operator is a Server on loopback, with its engine and its authenticator.
+type operator struct {
+	t       *testing.T
+	address string
+	ca      *certs.CA
+	// stop ends the server's context; served has what Serve returned.
+	stop   context.CancelFunc
+	served chan error
+
+	// onConnect, if not nil, answers Connect.
+	onConnect func(s engine.Session, hello engine.Hello) error
+	// onAuthenticate, if not nil, answers Authenticate.
+	onAuthenticate func(ctx context.Context) (Identity, error)
+
+	hellos       chan engine.Hello
+	sessions     chan engine.Session
+	reports      chan engine.Report
+	disconnected chan engine.Session
+}
+
+// Connect is Engine's.
+func (o *operator) Connect(s engine.Session, hello engine.Hello) error {
+	o.hellos <- hello
+	if o.onConnect != nil {
+		if err := o.onConnect(s, hello); err != nil {
+			return err
+		}
+	}
+	o.sessions <- s
+	return nil
+}
+
+// Report is Engine's.
+func (o *operator) Report(_ engine.Session, report engine.Report) { o.reports <- report }
+
+// Disconnect is Engine's.
+func (o *operator) Disconnect(s engine.Session) { o.disconnected <- s }
+
+// Authenticate is Authenticator's.
+func (o *operator) Authenticate(ctx context.Context, token string) (Identity, error) {
+	if o.onAuthenticate != nil {
+		return o.onAuthenticate(ctx)
+	}
+	if token != "good" {
+		return Identity{}, grpcstatus.Error(codes.Unauthenticated, "who?")
+	}
+	return someone, nil
+}
+
+func newCA(t *testing.T) *certs.CA {
+	t.Helper()
+	ca, err := certs.EnsureCA(t.Context(), fake.NewClientBuilder().Build(), types.NamespacedName{Namespace: "ns", Name: "ca"}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ca
+}
+
+func newOperator(t *testing.T) *operator {
+	t.Helper()
+	return &operator{
+		t: t, ca: newCA(t), served: make(chan error, 1),
+		hellos: make(chan engine.Hello, 300), sessions: make(chan engine.Session, 300),
+		reports: make(chan engine.Report, 300), disconnected: make(chan engine.Session, 300),
+	}
+}
+
+// serve listens on loopback until the test ends.
+func (o *operator) serve() *operator {
+	o.t.Helper()
+	listener, err := (&net.ListenConfig{}).Listen(o.t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	o.address = listener.Addr().String()
+	o.serveOn(listener)
+	return o
+}
+
+func (o *operator) serveOn(listener net.Listener) {
+	config := &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: certs.NewServer(o.ca, time.Now).GetCertificate}
+	server := NewServer(o, o, leaderEpoch, config)
+	ctx, stop := context.WithCancel(context.Background())
+	o.stop = stop
+	go func() {
+		o.served <- server.Serve(ctx, listener)
+		close(o.served)
+	}()
+	o.t.Cleanup(func() {
+		stop()
+		if err := <-o.served; err != nil {
+			o.t.Errorf("Serve: %v", err)
+		}
+	})
+}
+
+// dial makes a connection that trusts the CA.
+func (o *operator) dial(ca *certs.CA, opts ...grpc.DialOption) *grpc.ClientConn {
+	o.t.Helper()
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(ca.PEM) {
+		o.t.Fatal("the CA's PEM holds no certificate")
+	}
+	config := &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: roots, ServerName: certs.ServerName}
+	opts = append(opts, grpc.WithTransportCredentials(credentials.NewTLS(config)))
+	conn, err := grpc.NewClient("passthrough:///"+o.address, opts...)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	o.t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+type agentStream = grpc.BidiStreamingClient[dispatchpb.AgentMessage, dispatchpb.OperatorMessage]
+
+// open begins a session, with these authorizations.
+func (o *operator) open(conn *grpc.ClientConn, authorization ...string) agentStream {
+	o.t.Helper()
+	ctx := o.t.Context()
+	for _, a := range authorization {
+		ctx = metadata.AppendToOutgoingContext(ctx, "authorization", a)
+	}
+	stream, err := dispatchpb.NewDispatchClient(conn).Session(ctx)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	return stream
+}
+
+// greet begins a session with a Hello that is right.
+func (o *operator) greet(conn *grpc.ClientConn) agentStream {
+	o.t.Helper()
+	stream := o.open(conn, "Bearer good")
+	o.send(stream, helloMessage(&dispatchpb.Hello{Protocol: 1, Instance: "i1"}))
+	return stream
+}
+
+func helloMessage(h *dispatchpb.Hello) *dispatchpb.AgentMessage {
+	return &dispatchpb.AgentMessage{Message: &dispatchpb.AgentMessage_Hello{Hello: h}}
+}
+
+func reportMessage(r *dispatchpb.Report) *dispatchpb.AgentMessage {
+	return &dispatchpb.AgentMessage{Message: &dispatchpb.AgentMessage_Report{Report: r}}
+}
+
+func (o *operator) send(stream agentStream, message *dispatchpb.AgentMessage) {
+	o.t.Helper()
+	if err := stream.Send(message); err != nil {
+		o.t.Fatal(err)
+	}
+}
+
+func (o *operator) receive(stream agentStream) *dispatchpb.OperatorMessage {
+	o.t.Helper()
+	message, err := stream.Recv()
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	return message
+}
+
+// wantEnd reads until the session ends, as it should.
+func (o *operator) wantEnd(stream agentStream, want codes.Code) error {
+	o.t.Helper()
+	for {
+		_, err := stream.Recv()
+		if err == nil {
+			continue
+		}
+		if got := grpcstatus.Code(err); got != want {
+			o.t.Errorf("the session has ended with %v (%v), want %v", got, err, want)
+		}
+		return err
+	}
+}
