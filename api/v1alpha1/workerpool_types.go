@@ -39,12 +39,13 @@ type WorkerPool struct {
 
 // WorkerPoolSpec is what a WorkerPool should be.
 //
+// +kubebuilder:validation:XValidation:rule="size(self.template.spec.containers) > 0",message="template.spec.containers must have at least one container"
 // +kubebuilder:validation:XValidation:rule="!has(self.container) || self.template.spec.containers.exists(c, c.name == self.container)",message="container must be the name of one of template.spec.containers"
-// +kubebuilder:validation:XValidation:rule="has(self.container) || !has(self.template.spec.containers[0].command)",message="the job container may not set command: the worker's agent is started in its place, and each Job brings its own command"
+// +kubebuilder:validation:XValidation:rule="has(self.container) || size(self.template.spec.containers) == 0 || !has(self.template.spec.containers[0].command)",message="the job container may not set command: the worker's agent is started in its place, and each Job brings its own command"
 // +kubebuilder:validation:XValidation:rule="!has(self.container) || self.template.spec.containers.all(c, c.name != self.container || !has(c.command))",message="the job container may not set command: the worker's agent is started in its place, and each Job brings its own command"
-// +kubebuilder:validation:XValidation:rule="has(self.container) || !(has(self.template.spec.containers[0].livenessProbe) || has(self.template.spec.containers[0].readinessProbe) || has(self.template.spec.containers[0].startupProbe))",message="the job container may not set probes: the worker's agent answers its own"
+// +kubebuilder:validation:XValidation:rule="has(self.container) || size(self.template.spec.containers) == 0 || !(has(self.template.spec.containers[0].livenessProbe) || has(self.template.spec.containers[0].readinessProbe) || has(self.template.spec.containers[0].startupProbe))",message="the job container may not set probes: the worker's agent answers its own"
 // +kubebuilder:validation:XValidation:rule="!has(self.container) || self.template.spec.containers.all(c, c.name != self.container || !(has(c.livenessProbe) || has(c.readinessProbe) || has(c.startupProbe)))",message="the job container may not set probes: the worker's agent answers its own"
-// +kubebuilder:validation:XValidation:rule="has(self.container) || !has(self.template.spec.containers[0].lifecycle)",message="the job container may not set lifecycle: the worker's agent ends its jobs by itself"
+// +kubebuilder:validation:XValidation:rule="has(self.container) || size(self.template.spec.containers) == 0 || !has(self.template.spec.containers[0].lifecycle)",message="the job container may not set lifecycle: the worker's agent ends its jobs by itself"
 // +kubebuilder:validation:XValidation:rule="!has(self.container) || self.template.spec.containers.all(c, c.name != self.container || !has(c.lifecycle))",message="the job container may not set lifecycle: the worker's agent ends its jobs by itself"
 // +kubebuilder:validation:XValidation:rule="!has(self.template.spec.restartPolicy) || self.template.spec.restartPolicy == 'Always'",message="template.spec.restartPolicy must be Always: a worker outlives its jobs"
 // +kubebuilder:validation:XValidation:rule="!has(self.template.spec.hostPID) || !self.template.spec.hostPID",message="template.spec.hostPID may not be true: the agent must be the first process of its container, so that it can end all that a job started"
@@ -57,7 +58,7 @@ type WorkerPoolSpec struct {
 	Replicas *int32 `json:"replicas,omitempty"`
 
 	// slots is the number of Jobs that one worker runs at once. Jobs that run at once in one worker
-	// are not isolated from each other.
+	// are not isolated from each other. A change replaces the workers, as one of the template does.
 	// +optional
 	// +default=1
 	// +kubebuilder:validation:Minimum=1

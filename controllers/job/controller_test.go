@@ -130,12 +130,15 @@ func TestPoolOpenedSubmitsTheUnfinishedJobsOfThatPoolInOrder(t *testing.T) {
 	f.delete(f.create(going))
 	otherPool := f.create(testutil.MakeJob(f.namespace, "b", "other").Obj())
 	otherNamespace := elsewhere.create(elsewhere.job("c").Obj())
-	sameSecond := f.createInOneSecondAfter(oldest, "y", "x")
+	sameSecond := f.createInOneSecondAfter(oldest, "y", "v", "x", "u", "w")
 
 	f.run("", ready)
-	unfinished := []*v1alpha1.Job{oldest, otherPool, otherNamespace, sameSecond["x"], sameSecond["y"]}
-	for _, job := range unfinished {
-		f.Eventually(f.engine.took(submit(job))).Should(BeTrue())
+	want := []string{submit(oldest)}
+	for _, name := range []string{"u", "v", "w", "x", "y"} {
+		want = append(want, submit(sameSecond[name]))
+	}
+	for _, call := range append([]string{submit(otherPool), submit(otherNamespace)}, want...) {
+		f.Eventually(f.engine.took(call)).Should(BeTrue())
 	}
 	f.Eventually(f.engine.took(forget(done.UID))).Should(BeTrue())
 	f.Eventually(f.engine.took(cancel(going.UID))).Should(BeTrue())
@@ -144,9 +147,7 @@ func TestPoolOpenedSubmitsTheUnfinishedJobsOfThatPoolInOrder(t *testing.T) {
 
 	f.wishes.Add(Request{NamespacedName: types.NamespacedName{Namespace: f.namespace, Name: "demo"}, Cause: PoolOpened})
 	f.settle()
-	f.Expect(f.engine.told()).To(Equal([]string{
-		submit(oldest), submit(sameSecond["x"]), submit(sameSecond["y"]), cancel(types.UID(t.Name())),
-	}))
+	f.Expect(f.engine.told()).To(Equal(append(want, cancel(types.UID(t.Name())))))
 }
 
 // createInOneSecondAfter makes Jobs, in this order, in the same second: one after that of another Job.

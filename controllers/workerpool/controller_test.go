@@ -229,10 +229,9 @@ func TestEngineIsTold(t *testing.T) {
 	}).Obj())
 	f.expectPods("demo-0")
 	pod := f.pod("demo-0")
-	want := engine.WorkerPod{UID: pod.UID, Name: "demo-0", Resources: worker.ResourceLimits{CPU: 1.5, Memory: 64 << 20}}
+	want := engine.WorkerPod{UID: pod.UID, Name: "demo-0", Slots: 3, Resources: worker.ResourceLimits{CPU: 1.5, Memory: 64 << 20}}
 	f.Eventually(f.engine.workersOf(f.key())).Should(Equal([]engine.WorkerPod{want}))
-	config := f.engine.poolOf(f.key())
-	f.Expect([]int{config.Slots, config.Capacity}).To(Equal([]int{3, 7}))
+	f.Expect(f.engine.poolOf(f.key()).Capacity).To(Equal(7))
 
 	f.bind("demo-0")
 	f.setStatus("demo-0", corev1.PodStatus{Phase: corev1.PodRunning, ContainerStatuses: []corev1.ContainerStatus{

@@ -17,7 +17,6 @@ func (r *Reconciler) tellEngine(s *scope) {
 	r.engine.SetPool(engine.PoolConfig{
 		Key:       s.key,
 		UID:       s.pool.UID,
-		Slots:     int(max(1, s.pool.Spec.Slots)),
 		Capacity:  int(max(1, s.pool.Spec.Queue.Capacity)),
 		Processed: counter(s.pool.Status.ProcessedJobs),
 		Failed:    counter(s.pool.Status.FailedJobs),
@@ -31,6 +30,7 @@ func (r *Reconciler) tellEngine(s *scope) {
 			Started:     started(pod),
 			Terminating: s.terminating(pod),
 			Terminated:  terminated(pod),
+			Slots:       podspec.Slots(pod),
 			Resources:   resourcesOf(pod),
 		})
 	}

@@ -98,6 +98,7 @@ func (a *TokenAuthenticator) pod(ctx context.Context, name types.NamespacedName,
 	if err := a.Pods.Get(ctx, name, pod); err == nil && pod.UID == uid {
 		return pod, nil
 	}
+	pod = &corev1.Pod{} // decoding over the one from the cache would leave what the live one lacks
 	err := a.Live.Get(ctx, name, pod)
 	switch {
 	case err == nil && pod.UID == uid:

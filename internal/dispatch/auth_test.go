@@ -12,7 +12,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
@@ -50,7 +49,7 @@ func worker(uid types.UID) *corev1.Pod {
 	return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
 		Namespace: "ns", Name: "pool-0", UID: uid,
 		OwnerReferences: []metav1.OwnerReference{{
-			APIVersion: "workerpool.dev/v1alpha1", Kind: "WorkerPool", Name: "pool", UID: "pool-uid", Controller: ptr.To(true),
+			APIVersion: "workerpool.dev/v1alpha1", Kind: "WorkerPool", Name: "pool", UID: "pool-uid", Controller: new(true),
 		}},
 	}}
 }

@@ -198,7 +198,7 @@ func (s *Server) watch(sess *session, heard <-chan struct{}, ended <-chan error)
 		case err := <-ended:
 			return err
 		case <-sess.closed:
-			return grpcstatus.Error(codes.Aborted, sess.reason)
+			return sess.aborted()
 		case <-s.stopped:
 			return errStopping
 		}

@@ -90,8 +90,9 @@ func TestCloseEndsTheSessionAsAborted(t *testing.T) {
 		session := <-o.sessions
 		session.Close(fmt.Sprint("reason ", i))
 		session.Close("another reason")
-		if err := o.wantEnd(stream, codes.Aborted); !strings.Contains(fmt.Sprint(err), fmt.Sprint("reason ", i)) {
-			t.Errorf("the session has ended with %v, want the first reason", err)
+		err := end(stream)
+		if grpcstatus.Code(err) != codes.Aborted || grpcstatus.Convert(err).Message() != fmt.Sprint("reason ", i) {
+			t.Errorf("the session has ended with %v, want Aborted for the first reason", err)
 		}
 		if ended := <-o.disconnected; ended != session {
 			t.Error("another session was disconnected")
@@ -164,7 +165,9 @@ func TestTheEnginesRefusals(t *testing.T) {
 			o.serve()
 			o.wantEnd(o.greet(o.dial(o.ca)), want)
 			o.stop()
-			<-o.served
+			if err := <-o.served; err != nil {
+				t.Errorf("Serve: %v", err)
+			}
 			if len(o.disconnected) != 0 {
 				t.Error("a session that was refused was disconnected")
 			}
@@ -211,13 +214,13 @@ func TestWhatDoesNotBelongOnTheWireIsRefused(t *testing.T) {
 		}), codes.InvalidArgument},
 		"too many running": {hello(func(h *dispatchpb.Hello) {
 			h.Running = make([]*dispatchpb.Running, 1025)
-			for i := range h.Running {
+			for i := range h.GetRunning() {
 				h.Running[i] = &dispatchpb.Running{Token: good, JobName: "job"}
 			}
 		}), codes.InvalidArgument},
 		"too many results": {hello(func(h *dispatchpb.Hello) {
 			h.Results = make([]*dispatchpb.Result, 2049)
-			for i := range h.Results {
+			for i := range h.GetResults() {
 				h.Results[i] = &dispatchpb.Result{Token: good, JobName: "job", Outcome: dispatchpb.Outcome_OUTCOME_EXITED}
 			}
 		}), codes.InvalidArgument},
@@ -245,7 +248,7 @@ func TestALaterMessageThatIsNoReportEndsTheSession(t *testing.T) {
 		"a second Hello": helloMessage(&dispatchpb.Hello{Protocol: 1}),
 		"a bad result":   reportMessage(&dispatchpb.Report{Results: []*dispatchpb.Result{{}}}),
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(name, func(*testing.T) {
 			stream := o.greet(conn)
 			o.send(stream, message)
 			o.wantEnd(stream, codes.InvalidArgument)

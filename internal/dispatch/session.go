@@ -4,6 +4,8 @@ import (
 	"sync"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	grpcstatus "google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/workerpool-dev/workerpool/internal/dispatch/dispatchpb"
@@ -18,8 +20,9 @@ type session struct {
 	mu       sync.Mutex
 	pending  engine.Command
 	sequence uint64
-	reason   string
 	isClosed bool
+	// reason is set before closed is closed, and may be read without mu after.
+	reason string
 
 	// wake has something in it while pending has.
 	wake   chan struct{}
@@ -57,6 +60,9 @@ func (s *session) Close(reason string) {
 	}
 }
 
+// aborted is the end of a session that was closed.
+func (s *session) aborted() error { return grpcstatus.Error(codes.Aborted, s.reason) }
+
 // take returns the next message: what is pending, or a ping.
 func (s *session) take() *dispatchpb.OperatorMessage {
 	s.mu.Lock()
@@ -75,7 +81,7 @@ func (s *session) send(stream dispatchpb.Dispatch_SessionServer) error {
 		case <-s.wake:
 		case <-ping.C:
 		case <-s.closed:
-			return nil
+			return s.aborted()
 		}
 		if err := stream.Send(s.take()); err != nil {
 			return err

@@ -146,10 +146,7 @@ type agentStream = grpc.BidiStreamingClient[dispatchpb.AgentMessage, dispatchpb.
 // open begins a session, with these authorizations.
 func (o *operator) open(conn *grpc.ClientConn, authorization ...string) agentStream {
 	o.t.Helper()
-	ctx := o.t.Context()
-	for _, a := range authorization {
-		ctx = metadata.AppendToOutgoingContext(ctx, "authorization", a)
-	}
+	ctx := metadata.NewOutgoingContext(o.t.Context(), metadata.MD{"authorization": authorization})
 	stream, err := dispatchpb.NewDispatchClient(conn).Session(ctx)
 	if err != nil {
 		o.t.Fatal(err)
@@ -189,17 +186,19 @@ func (o *operator) receive(stream agentStream) *dispatchpb.OperatorMessage {
 	return message
 }
 
-// wantEnd reads until the session ends, as it should.
-func (o *operator) wantEnd(stream agentStream, want codes.Code) error {
-	o.t.Helper()
+// end reads until the session ends, and returns how.
+func end(stream agentStream) error {
 	for {
-		_, err := stream.Recv()
-		if err == nil {
-			continue
+		if _, err := stream.Recv(); err != nil {
+			return err
 		}
-		if got := grpcstatus.Code(err); got != want {
-			o.t.Errorf("the session has ended with %v (%v), want %v", got, err, want)
-		}
-		return err
+	}
+}
+
+// wantEnd reads until the session ends, as it should.
+func (o *operator) wantEnd(stream agentStream, want codes.Code) {
+	o.t.Helper()
+	if err := end(stream); grpcstatus.Code(err) != want {
+		o.t.Errorf("the session has ended with %v, want %v", err, want)
 	}
 }

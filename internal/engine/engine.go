@@ -39,6 +39,10 @@ const (
 	runningDue = 200 * time.Millisecond
 	waitingDue = 2 * time.Second
 
+	// refusalRest is how long a worker is left alone that did not start what it was sent: its disk is
+	// full, or its results are not stored yet.
+	refusalRest = time.Second
+
 	// killGrace is the time from SIGTERM to SIGKILL for a Job that is deleted.
 	killGrace = 10 * time.Second
 
@@ -277,6 +281,7 @@ func (e *Engine) Tick() {
 	e.enter()
 	defer e.leave()
 	for key, p := range e.pools {
+		p.offer()
 		if p.match() || p.giveUp() {
 			e.out.PoolChanged(key)
 		}

@@ -75,9 +75,6 @@ func (p *pool) configure(config PoolConfig) {
 	if err := p.queue.SetCapacity(config.Capacity); err != nil {
 		panic(fmt.Sprintf("queue of capacity %d: %v", config.Capacity, err))
 	}
-	for _, w := range p.workers {
-		w.resize(config.Slots)
-	}
 	p.invite()
 }
 
@@ -272,6 +269,13 @@ func (p *pool) close() {
 func (p *pool) abandon() {
 	for _, w := range p.workers {
 		w.gone()
+	}
+}
+
+// offer puts the workers back in line that have rested.
+func (p *pool) offer() {
+	for _, w := range p.workers {
+		w.offer()
 	}
 }
 

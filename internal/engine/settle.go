@@ -120,6 +120,7 @@ func (t *task) missing(restarted bool) {
 		t.lost(false)
 		return
 	}
+	t.attempt.worker.resting = t.pool.engine.now.Add(refusalRest)
 	t.attempt.worker.give(t)
 	if t.cancelled {
 		delete(t.pool.engine.tasks, t.job.UID)

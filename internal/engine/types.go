@@ -67,8 +67,6 @@ func ParseToken(job types.UID, s string) (Token, error) {
 type PoolConfig struct {
 	Key types.NamespacedName
 	UID types.UID
-	// Slots is the number of Jobs that a worker runs at once, at least 1.
-	Slots int
 	// Capacity is the number of Jobs that the queue holds, at least 1.
 	Capacity int
 	// Processed and Failed are the counters as last written to the WorkerPool's status. The engine
@@ -87,6 +85,8 @@ type WorkerPod struct {
 	Terminating bool
 	// Terminated: the pod has ended (phase Succeeded or Failed); nothing of it runs any more.
 	Terminated bool
+	// Slots is how many Jobs the pod was made to run at once, at least 1.
+	Slots int
 	// Resources is what the pod's Jobs may take together: the requests of the job container, less
 	// what the agent needs. What is 0 is not limited.
 	Resources worker.ResourceLimits

@@ -40,10 +40,12 @@ type podWorker struct {
 	slots     int
 	resources *resource.Controller
 	limits    worker.ResourceLimits
-	// tasks that run here, by Job. There may be more than slots after slots were lowered.
+	// tasks that run here, by Job. There may be more than slots where an earlier leader knew of more.
 	tasks map[types.UID]*task
 	// unsettled is the number of results from here whose write is under way.
 	unsettled int
+	// resting is until when the worker is left alone, because it did not start what it was sent.
+	resting time.Time
 	// inFree is true while the worker is in pool.free.
 	inFree bool
 
@@ -55,7 +57,7 @@ var _ worker.Worker = (*podWorker)(nil)
 func newPodWorker(p *pool, uid types.UID, name string) *podWorker {
 	return &podWorker{
 		pool: p, uid: uid, name: name,
-		slots:     p.config.Slots,
+		slots:     1, // until the cache shows the pod
 		resources: resource.NewController(worker.ResourceLimits{}),
 		tasks:     map[types.UID]*task{},
 	}
@@ -97,7 +99,7 @@ func (w *podWorker) setPod(pod WorkerPod) {
 	if !w.listed && pod.Started && w.session == nil {
 		w.since = w.pool.engine.now
 	}
-	w.listed, w.name, w.id = true, pod.Name, pod.Ordinal
+	w.listed, w.name, w.id, w.slots = true, pod.Name, pod.Ordinal, max(1, pod.Slots)
 	if pod.Terminating {
 		w.terminating, w.draining = true, true
 	}
@@ -105,11 +107,6 @@ func (w *podWorker) setPod(pod WorkerPod) {
 		w.limits = pod.Resources
 		w.resources.SetLimits(pod.Resources)
 	}
-	w.offer()
-}
-
-func (w *podWorker) resize(slots int) {
-	w.slots = slots
 	w.offer()
 }
 
@@ -124,7 +121,8 @@ func (w *podWorker) share() worker.ResourceUsage {
 
 // room tells whether the worker can take another task now.
 func (w *podWorker) room() bool {
-	return w.session != nil && !w.draining && len(w.tasks) < w.slots && w.resources.Check(w.share()) == nil
+	return w.session != nil && !w.draining && len(w.tasks) < w.slots &&
+		!w.pool.engine.now.Before(w.resting) && w.resources.Check(w.share()) == nil
 }
 
 // offer puts the worker into the line of those with room, if it has any.

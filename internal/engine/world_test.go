@@ -109,7 +109,7 @@ func (w *world) lead() {
 	}
 	w.engine = New(func() time.Time { return w.now }, w)
 	w.engine.Begin(w.epoch)
-	w.engine.SetPool(PoolConfig{Key: poolKey, UID: "pool", Slots: simSlots, Capacity: simCapacity})
+	w.engine.SetPool(PoolConfig{Key: poolKey, UID: "pool", Capacity: simCapacity})
 	w.listPods()
 	for _, uid := range w.jobUIDs() {
 		w.submit(uid)
@@ -187,7 +187,7 @@ func (w *world) listPods() {
 	for _, p := range w.pods {
 		if !p.gone {
 			pods = append(pods, WorkerPod{
-				UID: p.uid, Name: string(p.uid), Ordinal: p.ordinal, Started: true, Terminating: p.terminating,
+				UID: p.uid, Name: string(p.uid), Ordinal: p.ordinal, Started: true, Terminating: p.terminating, Slots: simSlots,
 				Resources: worker.ResourceLimits{CPU: 1, Memory: 1 << 30},
 			})
 		}

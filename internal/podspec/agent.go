@@ -49,6 +49,9 @@ func jobContainerIndex(spec *corev1.PodSpec, name string) int {
 	return slices.IndexFunc(spec.Containers, func(c corev1.Container) bool { return name == "" || c.Name == name })
 }
 
+// envSlots tells the agent how many jobs it runs at once.
+const envSlots = "WORKERPOOL_SLOTS"
+
 // JobContainer is the container of a worker pod that runs Jobs; nil if the pod is no worker's.
 func JobContainer(pod *corev1.Pod) *corev1.Container {
 	for i := range pod.Spec.Containers {
@@ -57,6 +60,18 @@ func JobContainer(pod *corev1.Pod) *corev1.Container {
 		}
 	}
 	return nil
+}
+
+// Slots is how many jobs a worker pod was made to run at once; 1 if the pod does not say.
+func Slots(pod *corev1.Pod) int {
+	if c := JobContainer(pod); c != nil {
+		for _, env := range c.Env {
+			if slots, err := strconv.Atoi(env.Value); env.Name == envSlots && err == nil {
+				return max(1, slots)
+			}
+		}
+	}
+	return 1
 }
 
 // becomeWorker makes a container run the agent. The image's entrypoint and the template's args would
@@ -84,7 +99,7 @@ func agentEnv(pool *v1alpha1.WorkerPool, agent Agent) []corev1.EnvVar {
 		{Name: "WORKERPOOL_CA", Value: agent.CA},
 		{Name: "WORKERPOOL_TOKEN_FILE", Value: tokenDir + "/token"},
 		{Name: "WORKERPOOL_SPOOL_DIR", Value: spoolDir},
-		{Name: "WORKERPOOL_SLOTS", Value: strconv.Itoa(int(max(1, pool.Spec.Slots)))},
+		{Name: envSlots, Value: strconv.Itoa(int(max(1, pool.Spec.Slots)))},
 		{Name: "WORKERPOOL_HEALTH_ADDRESS", Value: ":" + strconv.Itoa(healthPort)},
 		{Name: "WORKERPOOL_POOL", Value: pool.Name},
 		{Name: "WORKERPOOL_POD_NAME", ValueFrom: fieldRef("metadata.name")},

@@ -17,12 +17,14 @@ const hashLength = 10
 
 // Hash tells templates apart: pods whose label LabelTemplateHash has another value than this are out
 // of date. It covers what the user says about the pods and nothing that the operator adds, so that
-// another version of the operator replaces no worker.
+// another version of the operator replaces no worker. The slots are among it: with one slot an agent
+// leaves no process at all after a job, with more it must know which are whose.
 func Hash(pool *v1alpha1.WorkerPool) string {
 	content := struct {
 		Template  corev1.PodTemplateSpec `json:"template"`
 		Container string                 `json:"container,omitempty"`
-	}{pool.Spec.Template, pool.Spec.Container}
+		Slots     int32                  `json:"slots"`
+	}{pool.Spec.Template, pool.Spec.Container, max(1, pool.Spec.Slots)}
 	sum := sha256.Sum256(canonical(content))
 	return strings.ToLower(base32.StdEncoding.EncodeToString(sum[:]))[:hashLength]
 }

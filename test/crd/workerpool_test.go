@@ -64,7 +64,7 @@ func TestWorkerPoolIsRefused(t *testing.T) {
 		"too many slots":      {pool().Slots(257), "spec.slots"},
 		"too large a queue":   {pool().Capacity(100001), "spec.queue.capacity"},
 		"negative drain time": {pool().DrainTimeout(-1), "spec.drainTimeoutSeconds"},
-		"no containers":       {pool().Template(func(t *corev1.PodTemplateSpec) { t.Spec.Containers = []corev1.Container{} }), "spec"},
+		"no containers":       {pool().Template(func(t *corev1.PodTemplateSpec) { t.Spec.Containers = []corev1.Container{} }), "must have at least one container"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := NewWithT(t)

@@ -22,10 +22,10 @@ func leader(f *fixture) string {
 	return name
 }
 
-// TestJobsOutliveTheLeader takes the operator away from all the tests that run at the time: they must
-// not notice.
+// TestJobsOutliveTheLeader runs alone: a leader that is killed misses the counts of its last second,
+// which other tests look at.
 func TestJobsOutliveTheLeader(t *testing.T) {
-	f := setup(t)
+	f := setupAlone(t)
 	f.create(f.pool().Slots(2).Obj())
 	f.awaitPool(ready("1/1"))
 	f.create(f.job("recorded", "sleep 6; echo done").Obj())

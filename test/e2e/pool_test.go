@@ -118,3 +118,17 @@ func TestAChangedTemplateReplacesTheWorkersAndNoJobIsCutOff(t *testing.T) {
 	f.create(f.job("after", "true").Obj())
 	f.awaitJob("after", inState(v1alpha1.JobSucceeded, ""))
 }
+
+func TestMoreSlotsAreUsed(t *testing.T) {
+	f := setup(t)
+	f.create(f.pool().Obj())
+	f.awaitPool(ready("1/1"))
+	f.Expect(cluster.Patch(f.ctx, f.getPool(), client.RawPatch(types.MergePatchType, []byte(`{"spec":{"slots":3}}`)))).To(Succeed())
+	for i := range 3 {
+		f.create(f.job(fmt.Sprintf("job-%d", i), "sleep 8").Obj())
+	}
+	f.awaitPool(HaveField("Status.ActiveJobs", HaveValue(BeEquivalentTo(3))))
+	for i := range 3 {
+		f.awaitJob(fmt.Sprintf("job-%d", i), inState(v1alpha1.JobSucceeded, ""))
+	}
+}

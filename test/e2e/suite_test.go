@@ -62,9 +62,16 @@ type fixture struct {
 	namespace string
 }
 
+// setup makes the fixture of a test that runs beside others.
 func setup(t *testing.T) *fixture {
 	t.Helper()
 	t.Parallel()
+	return setupAlone(t)
+}
+
+// setupAlone makes the fixture of a test that the others could not stand.
+func setupAlone(t *testing.T) *fixture {
+	t.Helper()
 	f := &fixture{WithT: NewWithT(t), t: t, ctx: t.Context()}
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
 		GenerateName: "e2e-",
