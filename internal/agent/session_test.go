@@ -293,8 +293,8 @@ func TestDrainWaitsUntilAllIsSettled(t *testing.T) {
 	}
 	s.result(tokenFor("b"))
 	select {
-	case <-done:
-		t.Fatal("ended with results that nobody has stored")
+	case err := <-done:
+		t.Fatalf("ended with results that nobody has stored: %v", err)
 	default:
 	}
 	s.settle(tokenFor("a"), tokenFor("b"))

@@ -76,7 +76,7 @@ func TestPublishMakesOneEndpoint(t *testing.T) {
 	c := fake.NewClientBuilder().Build()
 	for _, address := range []string{"10.1.2.3", "10.1.2.4"} { // the second leader takes over from the first
 		err := Publish(t.Context(), c, Endpoint{
-			Service: types.NamespacedName{Namespace: "ns", Name: "dispatch"}, PortName: "grpc", Port: 9443, IP: address, PodName: "manager-0",
+			Service: types.NamespacedName{Namespace: "ns", Name: "dispatch"}, PortName: "grpc", Port: 9443, IP: address,
 		})
 		if err != nil {
 			t.Fatal(err)

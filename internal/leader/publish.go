@@ -22,9 +22,8 @@ type Endpoint struct {
 	// PortName and Port of the Service's port.
 	PortName string
 	Port     int32
-	// IP of the leader's pod, and its name.
-	IP      string
-	PodName string
+	// IP of the leader's pod.
+	IP string
 }
 
 // Publish makes a process the one endpoint of the Service. Standbys are not among the endpoints, so
