@@ -106,7 +106,12 @@ func batchConditions(o client.Object) []metav1.Condition {
 func measure(
 	ctx context.Context, c client.WithWatch, list client.ObjectList, job client.Object, conditions func(client.Object) []metav1.Condition,
 ) (time.Duration, error) {
-	watcher, err := c.Watch(ctx, list, client.InNamespace(job.GetNamespace()))
+	// From now on: what is there already would only delay the answer.
+	if err := c.List(ctx, list, client.InNamespace(job.GetNamespace()), client.Limit(1)); err != nil {
+		return 0, err
+	}
+	watcher, err := c.Watch(ctx, list, client.InNamespace(job.GetNamespace()),
+		&client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: list.GetResourceVersion()}})
 	if err != nil {
 		return 0, err
 	}
