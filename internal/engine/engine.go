@@ -163,7 +163,7 @@ func (e *Engine) Drain(key types.NamespacedName, pod types.UID) {
 	e.enter()
 	defer e.leave()
 	if p := e.pools[key]; p != nil && p.workers[pod] != nil {
-		p.workers[pod].draining = true
+		_ = p.workers[pod].Stop() // it never fails
 		e.out.PoolChanged(key)
 	}
 }
