@@ -24,8 +24,6 @@ const (
 	protocol = 1
 	// serverName is in the operator's certificate, wherever it is dialled.
 	serverName = "dispatch.workerpool.dev"
-	// maxReported bounds the results in a Report, so that it stays well under a megabyte.
-	maxReported = 100
 	// maxReceived bounds a message of the operator, in bytes.
 	maxReceived = 16 << 20
 	// A Welcome that does not tell gives these.
@@ -168,7 +166,7 @@ func (a *Agent) hello() *pb.AgentMessage {
 		AgentVersion: a.Version,
 		Instance:     a.instance,
 		Running:      a.table.runningProto(now),
-		Results:      resultsProto(a.table.unsent(a.session, maxResults), now),
+		Results:      resultsProto(a.table.unsent(a.session), now),
 		Draining:     a.table.draining,
 	}
 	if highest := a.leader.known(now); highest != nil {
@@ -273,14 +271,10 @@ func (a *Agent) report() *pb.AgentMessage {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now := a.now()
-	results := a.table.unsent(a.session, maxReported)
-	if len(results) == maxReported {
-		a.wake()
-	}
 	return &pb.AgentMessage{Message: &pb.AgentMessage_Report{Report: &pb.Report{
 		Seen:     a.seen,
 		Running:  a.table.runningProto(now),
-		Results:  resultsProto(results, now),
+		Results:  resultsProto(a.table.unsent(a.session), now),
 		Draining: a.table.draining,
 	}}}
 }

@@ -184,19 +184,17 @@ func (t *table) drained() bool {
 	return t.draining && len(t.live) == 0 && t.count == 0
 }
 
-// unsent returns at most limit results that were not sent on a session yet, and marks them as sent.
-func (t *table) unsent(session uint64, limit int) []*result {
+// unsent returns all results that were not sent on a session yet, and marks them as sent. It leaves
+// none for later: an attempt that is neither running nor among the results counts as not run, and is
+// run again.
+func (t *table) unsent(session uint64) []*result {
 	var all []*result
 	for _, of := range t.results {
 		for _, r := range of {
-			if r.session == session {
-				continue
+			if r.session != session {
+				r.session = session
+				all = append(all, r)
 			}
-			if len(all) == limit {
-				return all
-			}
-			r.session = session
-			all = append(all, r)
 		}
 	}
 	return all

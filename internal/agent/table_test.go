@@ -112,14 +112,14 @@ func TestSettledWhileRunningLeavesNoResult(t *testing.T) {
 
 func TestUnsentIsSentOncePerSession(t *testing.T) {
 	tb := newTable(1)
-	for i := range 5 {
+	for i := range maxResults {
 		tb.add(&result{token: tokenOf(tokenFor(fmt.Sprint(i)))})
 	}
-	if a, b, c := len(tb.unsent(1, 3)), len(tb.unsent(1, 3)), len(tb.unsent(1, 3)); a != 3 || b != 2 || c != 0 {
-		t.Errorf("sent %d, %d, %d of 5 by threes", a, b, c)
+	if a, b := len(tb.unsent(1)), len(tb.unsent(1)); a != maxResults || b != 0 {
+		t.Errorf("sent %d and then %d of %d", a, b, maxResults)
 	}
-	if n := len(tb.unsent(2, 10)); n != 5 {
-		t.Errorf("the next session was sent %d of 5", n)
+	if n := len(tb.unsent(2)); n != maxResults {
+		t.Errorf("the next session was sent %d of %d", n, maxResults)
 	}
 }
 
