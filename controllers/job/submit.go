@@ -53,6 +53,7 @@ func Convert(job *v1alpha1.Job) engine.Job {
 	out := engine.Job{
 		JobRef:          engine.JobRef{NamespacedName: client.ObjectKeyFromObject(job), UID: job.UID},
 		ResourceVersion: job.ResourceVersion,
+		Generation:      job.Generation,
 		Pool:            job.Spec.Pool,
 		Created:         job.CreationTimestamp.Time,
 		Argv:            slices.Concat(job.Spec.Command, job.Spec.Args),

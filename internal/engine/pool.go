@@ -133,11 +133,19 @@ func (p *pool) admit(t *task, job Job) {
 	p.queued(t, job)
 }
 
-// requeue puts a task back that was on a worker. It is never refused: it was counted already.
+// requeue puts a task back that was on a worker. It is never refused: it was counted already. One of
+// which only the name is left, because an earlier leader's attempt was found while it waited beyond
+// the capacity, is asked for again first.
 func (p *pool) requeue(t *task) {
 	t.state, t.attempt = queued, nil
 	if p.closing {
 		t.release()
+		return
+	}
+	if t.isShed() {
+		t.state = invited
+		p.invited++
+		p.engine.out.Look(t.job.JobRef)
 		return
 	}
 	if err := p.queue.Return(p.engine.now, t.item()); err != nil {

@@ -113,10 +113,10 @@ func (t *task) lost(explained bool) {
 	t.writeRetrying("The worker was lost while it ran the Job. The Job is tried again.", recorded)
 }
 
-// missing puts back a task that its worker turns out not to run. If the agent was restarted, it may
-// have run, and may be the reason.
+// missing puts back a task that its worker turns out not to run. If it had started, or the agent was
+// restarted meanwhile, it has run, and may be the reason.
 func (t *task) missing(restarted bool) {
-	if restarted {
+	if restarted || !t.attempt.started.IsZero() {
 		t.lost(false)
 		return
 	}

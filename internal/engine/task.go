@@ -99,6 +99,7 @@ func (t *task) update(job Job) {
 	if newer(job.ResourceVersion, t.job.ResourceVersion) {
 		t.job.ResourceVersion = job.ResourceVersion
 	}
+	t.job.Generation = job.Generation
 	if job.Priority == t.job.Priority {
 		return
 	}
@@ -117,6 +118,9 @@ func newer(a, b string) bool { return len(a) > len(b) || len(a) == len(b) && a >
 
 // shed drops what is only needed to run the Job: it is read again when there is room for it.
 func (t *task) shed() { t.job.Argv, t.job.Env, t.job.WorkingDir = nil, nil, "" }
+
+// isShed tells whether shed was called since the Job was last read: no Job is without a command.
+func (t *task) isShed() bool { return len(t.job.Argv) == 0 }
 
 // Process sends the task's attempt to its worker. It is the Job's part of worker.Job: the work
 // itself is done there, and its result comes back to the engine.
@@ -293,7 +297,7 @@ func (t *task) writeConfirmed(due time.Time, confirm bool) {
 func (t *task) finish(state v1alpha1.JobState, reason, message string) {
 	condition := metav1.Condition{
 		Type: v1alpha1.JobComplete, Status: metav1.ConditionTrue, Reason: reason, Message: message,
-		LastTransitionTime: metav1.Time{Time: t.pool.engine.now},
+		LastTransitionTime: metav1.Time{Time: t.pool.engine.now}, ObservedGeneration: t.job.Generation,
 	}
 	if state == v1alpha1.JobFailed {
 		condition.Type = v1alpha1.JobFailedCondition

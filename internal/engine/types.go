@@ -131,6 +131,8 @@ type Job struct {
 	JobRef
 	// ResourceVersion of the object that this was read from.
 	ResourceVersion string
+	// Generation of its spec.
+	Generation int64
 	// Pool is the name of the WorkerPool, in the Job's namespace.
 	Pool     string
 	Priority int

@@ -315,6 +315,9 @@ func (w *world) start(p *simPod, a Assignment) {
 	if slices.ContainsFunc(p.results, func(r Result) bool { return r.Token == a.Token }) {
 		return
 	}
+	if len(a.Argv) == 0 {
+		w.fail("%s %v was sent without its command", a.Token.Job, a.Token)
+	}
 	w.note("start %s %v on %s", a.Token.Job, a.Token, p.uid)
 	p.running[a.Token] = &simProcess{job: a.JobName, started: w.now}
 }

@@ -29,7 +29,9 @@ func TestAJobRunsInAWarmWorker(t *testing.T) {
 	f.create(f.job("fine", "echo fine").Obj())
 	job = f.awaitJob("fine", inState(v1alpha1.JobSucceeded, ""))
 	status := job.Status
-	f.Expect(status.Conditions).To(ContainElement(And(HaveField("Type", "Complete"), HaveField("Status", BeEquivalentTo("True")))))
+	f.Expect(status.Conditions).To(ContainElement(And(
+		HaveField("Type", "Complete"), HaveField("Status", BeEquivalentTo("True")), HaveField("ObservedGeneration", job.Generation),
+	)))
 	f.Expect(*status.Attempts).To(BeEquivalentTo(1))
 	f.Expect(*status.Result.ExitCode).To(BeEquivalentTo(0))
 	f.Expect(status.Result.Output).To(Equal("fine\n"))

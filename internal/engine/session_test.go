@@ -1,0 +1,154 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/workerpool-dev/workerpool/api/v1alpha1"
+)
+
+// lone makes a world with one connected worker and no Job.
+func lone(t *testing.T) (*world, *simPod) {
+	t.Helper()
+	w := newWorld(t, 1)
+	for _, p := range w.pods[1:] {
+		p.gone = true
+	}
+	w.listPods()
+	w.connect(w.pods[0])
+	return w, w.pods[0]
+}
+
+func TestAResultOfAnEarlierLeadersAttemptDoesNotReplaceTheOneThatRuns(t *testing.T) {
+	w, p := lone(t)
+	w.epoch.LeaseCreated++ // a leader whose epoch is higher
+	w.lead()
+	w.connect(p)
+	w.createJob()
+	w.receive(p)
+	uid := w.jobUIDs()[0]
+	p.results = append(p.results, Result{
+		Token: Token{Job: uid, Try: 7}, JobName: w.jobs[uid].job.Name, Outcome: Exited, ExitCode: 1,
+	})
+	w.report(p)
+	if s := w.engine.Pool(poolKey); s.Active != 1 {
+		t.Errorf("%d Jobs run, want 1: the result of another attempt has ended it", s.Active)
+	}
+	if write := w.writes[uid]; write.Status.State.Finished() {
+		t.Errorf("stored as %s, though its attempt runs", write.Status.State)
+	}
+}
+
+func TestASecondSessionOfAPodIsRefused(t *testing.T) {
+	w, p := lone(t)
+	err := w.engine.Connect(&simSession{}, Hello{Pool: poolKey, PoolUID: "pool", Pod: p.uid, PodName: string(p.uid), Instance: "other"})
+	if !errors.Is(err, ErrConnected) {
+		t.Errorf("error %v, want %v", err, ErrConnected)
+	}
+}
+
+func TestAWorkerOfAnotherPoolOfTheSameNameIsRefused(t *testing.T) {
+	w := newWorld(t, 1)
+	err := w.engine.Connect(&simSession{}, Hello{Pool: poolKey, PoolUID: "an earlier one", Pod: "pod"})
+	if !errors.Is(err, ErrUnknownPool) {
+		t.Errorf("error %v, want %v", err, ErrUnknownPool)
+	}
+}
+
+// What an agent runs of a Job that is not known may only be not known yet.
+func TestAnUnknownJobIsKilledOnlyOnceItIsLookedAt(t *testing.T) {
+	w, p := lone(t)
+	stray := Token{Job: "stray", Try: 1, Epoch: w.epoch}
+	p.running[stray] = &simProcess{job: "stray", started: w.now}
+	w.report(p)
+	if len(p.session.inbox) != 0 {
+		t.Fatalf("was told %+v before anybody has looked", p.session.inbox)
+	}
+	if len(w.looks) != 1 || w.looks[0].UID != "stray" || w.looks[0].Name != "stray" {
+		t.Fatalf("asked to look at %v, want the stray", w.looks)
+	}
+	w.look() // there is no such Job
+	w.receive(p)
+	if p.running[stray] != nil {
+		t.Error("it runs on")
+	}
+}
+
+func TestADeletedJobIsKilledWithGrace(t *testing.T) {
+	w, p := lone(t)
+	w.createJob()
+	w.receive(p)
+	w.engine.Cancel(w.jobUIDs()[0])
+	if len(p.session.inbox) != 1 || len(p.session.inbox[0].Kills) != 1 || p.session.inbox[0].Kills[0].Grace != killGrace {
+		t.Errorf("was told %+v, want a kill with %s of grace", p.session.inbox, killGrace)
+	}
+}
+
+func TestAJobThatLosesItsWorkersFailsAfterFive(t *testing.T) {
+	w, _ := lone(t)
+	w.createJob()
+	uid := w.jobUIDs()[0]
+	for n := 1; n <= maxLostWorkers; n++ {
+		p := w.pods[len(w.pods)-1]
+		if n == 1 {
+			p = w.pods[0]
+		}
+		w.connect(p)
+		w.receive(p)
+		if len(p.running) != 1 {
+			t.Fatalf("try %d does not run", n)
+		}
+		w.report(p)
+		if final := w.writes[uid].Status.State.Finished(); final {
+			t.Fatalf("failed after %d lost workers", n-1)
+		}
+		w.drop(p)
+		p.gone, p.running = true, nil
+		w.addPod()
+		w.listPods()
+	}
+	write := w.writes[uid]
+	if write.Status.State != v1alpha1.JobFailed || write.Status.Reason != v1alpha1.ReasonWorkerLost || !write.Confirm {
+		t.Errorf("%s %s, confirmed %t; want Failed WorkerLost, by a live look at the Lease", write.Status.State, write.Status.Reason, write.Confirm)
+	}
+}
+
+func TestAWorkerWithoutASessionIsGivenUpAfterAMinute(t *testing.T) {
+	w, p := lone(t)
+	w.drop(p)
+	for range int(workerLost/time.Second) - 1 {
+		w.now = w.now.Add(time.Second)
+		w.engine.Tick()
+	}
+	if w.engine.Pool(poolKey).Pods[p.uid].Lost {
+		t.Fatal("lost too early")
+	}
+	w.now = w.now.Add(time.Second)
+	w.engine.Tick()
+	if !w.engine.Pool(poolKey).Pods[p.uid].Lost {
+		t.Error("not given up")
+	}
+}
+
+// Statuses are lazy: what passes quickly is not written for itself.
+func TestStatesAreDueOnceTheyHaveLasted(t *testing.T) {
+	w, p := lone(t)
+	w.createJob()
+	uid := w.jobUIDs()[0]
+	due := func() string { return fmt.Sprint(w.writes[uid].Status.State, w.writes[uid].Due.Sub(w.now)) }
+	if got, want := due(), fmt.Sprint(v1alpha1.JobQueued, waitingDue); got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	w.receive(p)
+	w.report(p)
+	if got, want := due(), fmt.Sprint(v1alpha1.JobRunning, runningDue); got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	w.end(p, sortedTokens(p.running)[0], Exited, 0)
+	w.report(p)
+	if got, want := due(), fmt.Sprint(v1alpha1.JobSucceeded, time.Duration(0)); got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
