@@ -17,10 +17,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
+	"github.com/workerpool-dev/workerpool/internal/podspec"
 )
-
-// Audience is that of the agents' tokens: they are good for nothing else.
-const Audience = "dispatch.workerpool.dev"
 
 // What the API server says of a token that is bound to a pod.
 const (
@@ -65,13 +63,13 @@ func bearer(ctx context.Context) (string, error) {
 // Authenticate is Authenticator's.
 func (a *TokenAuthenticator) Authenticate(ctx context.Context, token string) (Identity, error) {
 	review := &authenticationv1.TokenReview{
-		Spec: authenticationv1.TokenReviewSpec{Token: token, Audiences: []string{Audience}},
+		Spec: authenticationv1.TokenReviewSpec{Token: token, Audiences: []string{podspec.Audience}},
 	}
 	if err := a.Client.Create(ctx, review); err != nil {
 		return Identity{}, grpcstatus.Errorf(codes.Unavailable, "the token can't be reviewed now: %v", err)
 	}
-	if !review.Status.Authenticated || !slices.Contains(review.Status.Audiences, Audience) {
-		return Identity{}, grpcstatus.Error(codes.Unauthenticated, "the token is not valid for "+Audience)
+	if !review.Status.Authenticated || !slices.Contains(review.Status.Audiences, podspec.Audience) {
+		return Identity{}, grpcstatus.Error(codes.Unauthenticated, "the token is not valid for "+podspec.Audience)
 	}
 	user := review.Status.User
 	name, uid := one(user.Extra[extraPodName]), one(user.Extra[extraPodUID])

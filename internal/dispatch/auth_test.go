@@ -15,6 +15,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+
+	"github.com/workerpool-dev/workerpool/internal/podspec"
 )
 
 // cluster is what a TokenAuthenticator sees.
@@ -31,7 +33,7 @@ func newCluster() *cluster {
 	return &cluster{
 		review: authenticationv1.TokenReviewStatus{
 			Authenticated: true,
-			Audiences:     []string{Audience},
+			Audiences:     []string{podspec.Audience},
 			User: authenticationv1.UserInfo{
 				Username: "system:serviceaccount:ns:default",
 				Extra: map[string]authenticationv1.ExtraValue{
@@ -58,7 +60,7 @@ func (c *cluster) authenticator(t *testing.T) *TokenAuthenticator {
 	t.Helper()
 	review := func(_ context.Context, _ client.WithWatch, obj client.Object, _ ...client.CreateOption) error {
 		r := obj.(*authenticationv1.TokenReview)
-		if r.Spec.Token != "token" || len(r.Spec.Audiences) != 1 || r.Spec.Audiences[0] != Audience {
+		if r.Spec.Token != "token" || len(r.Spec.Audiences) != 1 || r.Spec.Audiences[0] != podspec.Audience {
 			t.Errorf("a review of %+v was asked for", r.Spec)
 		}
 		r.Status = c.review

@@ -271,12 +271,11 @@ func (t *task) countLostWorker() { t.status.LostWorkers = new(deref(t.status.Los
 
 // writeWaiting asks for a state in line to be stored, if it lasts.
 func (t *task) writeWaiting(state v1alpha1.JobState, reason, message string, after time.Duration) {
-	if t.job.Status.State == state && t.job.Status.Reason == reason && t.version == 0 {
-		t.status.State, t.status.Reason, t.status.Message = state, reason, message
-		return // stored so already
-	}
+	storedSo := t.version == 0 && t.job.Status.State == state && t.job.Status.Reason == reason
 	t.status.State, t.status.Reason, t.status.Message = state, reason, message
-	t.write(t.pool.engine.now.Add(after))
+	if !storedSo {
+		t.write(t.pool.engine.now.Add(after))
+	}
 }
 
 func (t *task) write(due time.Time) { t.writeConfirmed(due, false) }
