@@ -30,6 +30,7 @@ func TestCreatedJobIsSubmittedWithAllThatItSays(t *testing.T) {
 	f.Expect(f.engine.latest()).To(Equal(engine.Job{
 		JobRef:          engine.JobRef{NamespacedName: client.ObjectKeyFromObject(job), UID: job.UID},
 		ResourceVersion: job.ResourceVersion,
+		Generation:      1,
 		Pool:            "demo",
 		Priority:        7,
 		Created:         job.CreationTimestamp.Time,
