@@ -37,6 +37,17 @@ type QueueContext interface {
 	PopContext(ctx context.Context) (Job, error)
 }
 
+// Requeuer is a Queue that takes back what was popped, to be tried again. A pool puts retries aside
+// itself where its queue has not this method.
+type Requeuer interface {
+	Queue
+
+	// Requeue puts back a job that was popped. It can be popped again after the delay, or at once if
+	// that is not positive. The job was accepted already: it is refused neither for want of room nor
+	// after Close, but whoever requeues after Close must go on to pop until ErrClosed.
+	Requeue(job Job, delay time.Duration) error
+}
+
 // Job is work for a worker.
 type Job interface {
 	// Process executes the job. An error, and a panic too, means that this try failed.
@@ -49,6 +60,37 @@ type Job interface {
 	// MaxRetries returns max retry count: how often the job is tried again after its first try. 0
 	// means that it is tried once.
 	MaxRetries() int
+}
+
+// JobContext is a Job that can be told to end early. Its Process is not called by a worker that knows
+// this method.
+type JobContext interface {
+	Job
+
+	// ProcessContext is Process that gives up at the end of the context: after the job's Timeout,
+	// whose cause is ErrTimeout, or when the pool is stopped and does not wait any longer, whose
+	// cause is ErrStopped.
+	ProcessContext(ctx context.Context) error
+}
+
+// Timed is a Job with a limit of its own to the time of one try.
+type Timed interface {
+	// Timeout returns the limit; 0 or less is none. Only a JobContext can be told: the slot of any
+	// other job stays taken until it returns.
+	Timeout() time.Duration
+}
+
+// Retried is a Job that knows better than the pool's backoff when to try it again.
+type Retried interface {
+	// RetryDelay returns how long to wait before the given retry, 1 for the first, after the error
+	// of the last try. Less than 0 means that the job is not tried again.
+	RetryDelay(retry int, err error) time.Duration
+}
+
+// Named is a Job with a name, to be shown in JobInfo.
+type Named interface {
+	// ID returns the name. It is called while the job runs, by those who ask for a status.
+	ID() string
 }
 
 // Prioritized is a Job that asks for a place in a queue that knows priorities.
@@ -80,6 +122,29 @@ type Worker interface {
 	Status() WorkerStatus
 }
 
+// WorkerContext is a Worker whose Stop can be bounded.
+type WorkerContext interface {
+	Worker
+
+	// StopContext is Stop that at the end of the context tells the job that runs to end, if it is a
+	// JobContext. It waits a second more for that, and then returns the cause of the context's end.
+	StopContext(ctx context.Context) error
+}
+
+// WorkerState is where a worker is in its life.
+type WorkerState string
+
+// The states of a worker. Start leads from new to idle, Stop to stopping, and to stopped when the
+// last job has ended.
+const (
+	WorkerNew      WorkerState = "new"
+	WorkerIdle     WorkerState = "idle"
+	WorkerWaiting  WorkerState = "waiting" // has a job that waits for its resources
+	WorkerBusy     WorkerState = "busy"
+	WorkerStopping WorkerState = "stopping" // runs its last job
+	WorkerStopped  WorkerState = "stopped"
+)
+
 // WorkerStatus is what a worker does and has done.
 type WorkerStatus struct {
 	// Running is true from Start until Stop has returned.
@@ -89,22 +154,27 @@ type WorkerStatus struct {
 	// that has run longest.
 	CurrentJob *JobInfo
 
-	// ProcessedJobs counts the tries that ended on this worker, the failed ones included.
+	// ProcessedJobs counts the jobs that finished on this worker, the failed ones included. A try
+	// after which the job is tried again does not count.
 	ProcessedJobs uint64
 
-	// FailedJobs counts those of them that failed.
+	// FailedJobs counts those of them that failed for good.
 	FailedJobs uint64
+
+	// State says the same in a word, and some more.
+	State WorkerState
 }
 
 // JobInfo describes a job that runs.
 type JobInfo struct {
-	// ID of the job, for people. It need not be unique.
+	// ID of the job, for people: that of a Named job, or else its type. It need not be unique.
 	ID string
 
 	// Attempt counts the tries of the job, this one included: 1 for the first.
 	Attempt int
 
-	// StartTime is when this try started.
+	// StartTime is when this try started. It is zero where nobody needed the clock: a worker reads
+	// it for jobs with a timeout, and for all if Options.Timestamps says so.
 	StartTime time.Time
 
 	// Usage is what the job takes while it runs.
@@ -178,18 +248,31 @@ type ResourceStatus struct {
 
 // Manager runs a pool of workers.
 type Manager interface {
-	// Start starts the worker pool.
+	// Start starts the worker pool. It returns ErrStopped if the pool was stopped before. A second
+	// Start does nothing and returns nil.
 	Start() error
 
-	// Stop stops the worker pool: no job is started any more, and Stop returns when those that run
-	// have ended.
+	// Stop stops the worker pool: no job is accepted any more, and Stop returns when those that run
+	// have ended. What is still queued is run first, or else handed back as the implementation says;
+	// it is never dropped in silence. A second Stop waits likewise.
 	Stop() error
 
 	// Queue returns the job queue.
 	Queue() Queue
 
-	// Status returns pool status, as a copy whose numbers fit together.
+	// Status returns pool status, as a copy whose numbers fit together: each job that was accepted
+	// is queued, active or processed, and counted once.
 	Status() PoolStatus
+}
+
+// ManagerContext is a Manager whose Stop can be bounded.
+type ManagerContext interface {
+	Manager
+
+	// StopContext is Stop that waits for what is queued and for what runs until the context ends.
+	// Then it tells the jobs that run to end, and returns those that were not run, or were cut off,
+	// with the cause of the context's end.
+	StopContext(ctx context.Context) ([]Job, error)
 }
 
 // PoolStatus is what a pool does and has done.
@@ -197,7 +280,7 @@ type PoolStatus struct {
 	// Workers is the number of workers that take jobs.
 	Workers int
 
-	// QueueSize is the number of jobs in the queue.
+	// QueueSize is the number of jobs that wait, those that wait to be tried again included.
 	QueueSize int
 
 	// ProcessedJobs counts the jobs that have finished, the failed ones included.

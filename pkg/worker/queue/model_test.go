@@ -84,7 +84,7 @@ func (m *model) add(now time.Time, item queue.Item, bounded bool) error {
 	m.advance(now)
 	due := !item.NotBefore.After(now)
 	switch {
-	case m.closed:
+	case bounded && m.closed:
 		return worker.ErrClosed
 	case m.find(item.Job) != nil:
 		return worker.ErrDuplicate

@@ -71,7 +71,10 @@ type Priority struct {
 	poppers list.List
 }
 
-var _ worker.QueueContext = (*Priority)(nil)
+var (
+	_ worker.QueueContext = (*Priority)(nil)
+	_ worker.Requeuer     = (*Priority)(nil)
+)
 
 // NewPriority returns an empty queue, or worker.ErrInvalid if the options make no sense.
 func NewPriority(o Options) (*Priority, error) {
@@ -94,8 +97,8 @@ func (q *Priority) TryPush(now time.Time, item Item) error {
 
 // Return puts back a job that was popped, to be tried again: it is never refused for want of room,
 // because it was counted when it was taken in. Among jobs with the same place in the order it is now
-// the last. The errors are those of TryPush but ErrFull. After Close a job can't be put back, though
-// it was taken in before: those that would pop it may have gone already.
+// the last. The errors are ErrDuplicate and ErrInvalid. After Close too it is put back; those that would
+// pop it may have gone by then, so whoever returns a job must go on to pop.
 func (q *Priority) Return(now time.Time, item Item) error {
 	return q.add(now, item, false)
 }
@@ -110,7 +113,7 @@ func (q *Priority) add(now time.Time, item Item, bounded bool) error {
 	q.advanceLocked(at)
 	notBefore := nanos(item.NotBefore)
 	switch {
-	case q.closed:
+	case bounded && q.closed:
 		return worker.ErrClosed
 	case q.jobs.has(item.Job):
 		return worker.ErrDuplicate
@@ -205,6 +208,20 @@ func (q *Priority) Close() error {
 	q.closed = true
 	q.settleLocked()
 	return nil
+}
+
+// Drain removes and returns all jobs: the ready ones in order, and then the delayed ones by their time.
+func (q *Priority) Drain() []worker.Job {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	jobs := make([]worker.Job, 0, q.jobs.ready.len()+q.jobs.delayed.len())
+	for _, h := range []*heap{&q.jobs.ready, &q.jobs.delayed} {
+		for h.len() > 0 {
+			jobs = append(jobs, q.jobs.take(h, 0))
+		}
+	}
+	q.settleLocked()
+	return jobs
 }
 
 func (q *Priority) fullLocked() bool {

@@ -305,9 +305,12 @@ func TestAfterCloseNothingComesInAndDelayedJobsDrain(t *testing.T) {
 	}
 	wantErr(t, q.TryPush(at(0), queue.Item{Job: &job{}}), worker.ErrClosed)
 	wantErr(t, q.TryPush(at(0), queue.Item{Job: &job{}, NotBefore: at(10)}), worker.ErrClosed)
-	wantErr(t, q.Return(at(0), queue.Item{Job: popped}), worker.ErrClosed)
+	if err := q.Return(at(0), queue.Item{Job: popped, NotBefore: at(20)}); err != nil {
+		t.Fatalf("Return of what was accepted: %v", err)
+	}
 	wantNames(t, popAll(q, 0), "ready")
 	wantNames(t, popAll(q, 10), "delayed")
+	wantNames(t, popAll(q, 20), "popped")
 }
 
 func TestTryPopShowsJobsInOrderUntilTakeOrStop(t *testing.T) {

@@ -81,8 +81,10 @@ func (s *store) promote(now int64) {
 }
 
 // takeReady removes the job at an index of the ready heap; 0 is the first.
-func (s *store) takeReady(index int) worker.Job {
-	slot := s.ready.nodes[index].slot
+func (s *store) takeReady(index int) worker.Job { return s.take(&s.ready, index) }
+
+func (s *store) take(h *heap, index int) worker.Job {
+	slot := h.nodes[index].slot
 	job := s.entries[slot].job
 	s.drop(slot)
 	return job

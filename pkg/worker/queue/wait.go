@@ -43,6 +43,13 @@ func (q *Priority) Push(job worker.Job) error {
 	return q.TryPush(now, Item{Job: job, Priority: priorityOf(job), Created: now})
 }
 
+// Requeue is Return with the clock: it puts back a job that was popped, to be popped again after the
+// delay. The job counts as created now, and has the priority that it has now.
+func (q *Priority) Requeue(job worker.Job, delay time.Duration) error {
+	now := clock()
+	return q.Return(now, Item{Job: job, Priority: priorityOf(job), Created: now, NotBefore: now.Add(delay)})
+}
+
 // PushContext is Push that waits while the queue is full. Calls that wait are served in the order in
 // which they came; a job's creation is its call. It returns the cause of the context's end if that
 // comes first; then the job was not added.

@@ -1,0 +1,130 @@
+package feed
+
+import (
+	"time"
+
+	"github.com/workerpool-dev/workerpool/pkg/worker/internal/fault"
+)
+
+// taker takes from a FIFO. All but waiter is guarded by the queue's lock.
+type taker[T any] struct {
+	queue *FIFO[T]
+
+	// waiter is the Next that waits.
+	waiter *waiter[T]
+
+	stopped bool
+
+	// holds: item was taken and not settled. It counts in queue.taken.
+	holds bool
+	item  T
+
+	ended, failed uint64
+}
+
+// NewTaker returns what one worker takes by.
+func (q *FIFO[T]) NewTaker() Taker[T] { return q.newTaker() }
+
+func (q *FIFO[T]) newTaker() *taker[T] {
+	t := &taker[T]{queue: q, waiter: newWaiter[T]()}
+	t.waiter.taker = t
+	return t
+}
+
+func (t *taker[T]) Next(last Outcome) (v T, err error) {
+	q := t.queue
+	q.mu.Lock()
+	t.settleLocked(last)
+	if q.ready.n > 0 && !t.stopped {
+		v, admitted := q.takeLocked()
+		t.holdLocked(v)
+		q.mu.Unlock()
+		admitted.notify()
+		return v, nil
+	}
+	var done settled[T]
+	switch {
+	case t.stopped:
+		err = fault.ErrStopped
+	case q.overLocked():
+		err = fault.ErrClosed
+	default:
+		q.poppers.add(t.waiter)
+		q.mu.Unlock()
+		<-t.waiter.wake
+		return t.waiter.take()
+	}
+	q.endLocked(&done) // this job may have been the last that could come back
+	q.mu.Unlock()
+	done.notify()
+	return v, err
+}
+
+func (t *taker[T]) Requeue(v T, delay time.Duration) error {
+	q := t.queue
+	q.mu.Lock()
+	t.settleLocked(None)
+	got := q.backLocked(v, delay)
+	q.mu.Unlock()
+	got.notify()
+	return nil
+}
+
+func (t *taker[T]) Stop() {
+	q := t.queue
+	q.mu.Lock()
+	t.stopped = true
+	var waiting *waiter[T]
+	if t.waiter.listed {
+		waiting = t.waiter
+		q.poppers.remove(waiting)
+		waiting.err = fault.ErrStopped
+	}
+	q.mu.Unlock()
+	waiting.notify()
+}
+
+func (t *taker[T]) View() View[T] {
+	t.queue.mu.Lock()
+	defer t.queue.mu.Unlock()
+	return View[T]{Holds: t.holds, Item: t.item, Ended: t.ended, Failed: t.failed}
+}
+
+func (t *taker[T]) holdLocked(v T) {
+	t.holds, t.item = true, v
+	t.queue.taken++
+}
+
+// hold is for jobs that come from elsewhere.
+func (t *taker[T]) hold(v T) {
+	t.queue.mu.Lock()
+	defer t.queue.mu.Unlock()
+	t.holdLocked(v)
+}
+
+func (t *taker[T]) Settle(last Outcome) {
+	t.queue.mu.Lock()
+	t.settleLocked(last)
+	var done settled[T]
+	t.queue.endLocked(&done)
+	t.queue.mu.Unlock()
+	done.notify()
+}
+
+func (t *taker[T]) settleLocked(last Outcome) {
+	if !t.holds {
+		return
+	}
+	var zero T
+	t.holds, t.item = false, zero
+	t.queue.taken--
+	if last == None {
+		return
+	}
+	t.ended++
+	t.queue.ended++
+	if last == Failed {
+		t.failed++
+		t.queue.failed++
+	}
+}
