@@ -277,7 +277,7 @@ type ManagerContext interface {
 
 // PoolStatus is what a pool does and has done.
 type PoolStatus struct {
-	// Workers is the number of workers that take jobs.
+	// Workers is the number of workers that take jobs: none before Start and after Stop.
 	Workers int
 
 	// QueueSize is the number of jobs that wait, those that wait to be tried again included.

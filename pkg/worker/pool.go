@@ -193,7 +193,7 @@ func (p *Pool) Workers() []Worker {
 	return list
 }
 
-// Status returns pool status. Its numbers fit together, unless Queue or Workers are the caller's own:
+// Status returns pool status, with the workers that are started and not stopped. Its numbers fit together, unless Queue or Workers are the caller's own:
 // then a job may be missing, or counted twice, for the moment between two places.
 func (p *Pool) Status() PoolStatus {
 	b := p.manager.Books()
@@ -203,9 +203,10 @@ func (p *Pool) Status() PoolStatus {
 		FailedJobs:    b.Failed,
 		ActiveJobs:    b.Taken,
 	}
-	if p.guests == nil {
-		s.Workers = len(p.manager.Workers())
-		return s
+	for _, w := range p.manager.Workers() {
+		if w.Running() {
+			s.Workers++
+		}
 	}
 	for _, g := range p.guests {
 		w := g.Status()

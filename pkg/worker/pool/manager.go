@@ -275,13 +275,6 @@ func (m *Manager[J]) growLocked(by int) {
 	}
 }
 
-// Stopped tells whether the pool takes no job any more.
-func (m *Manager[J]) Stopped() bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.phase == stopping
-}
-
 // Workers returns the workers that take jobs, in the order of their IDs, as a copy.
 func (m *Manager[J]) Workers() []*worker.Worker[J] {
 	m.mu.Lock()

@@ -101,7 +101,7 @@ func (w *Worker[J]) noteWaiting(waiting bool) {
 }
 
 func (w *Worker[J]) acquire() error {
-	release, err := w.crew.Resources.Acquire(w.ctx, w.run.job, func() { w.noteWaiting(true) })
+	release, err := w.crew.Resources.Acquire(w.ctx, w.run.job, w.waits)
 	if w.run.noted {
 		w.noteWaiting(false)
 	}

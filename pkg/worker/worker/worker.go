@@ -55,6 +55,9 @@ type Worker[J Job] struct {
 	ctx context.Context //nolint:containedctx // the worker's life, not a call's
 	cut context.CancelCauseFunc
 
+	// waits notes that the job waits for its resources.
+	waits func()
+
 	// done is closed when the worker has ended. Until then, Stop waits.
 	done chan struct{}
 
@@ -94,6 +97,7 @@ const (
 func New[J Job](id int, crew *Crew[J]) *Worker[J] {
 	w := &Worker[J]{id: id, crew: crew, taker: crew.Feed.NewTaker(), done: make(chan struct{})}
 	w.ctx, w.cut = context.WithCancelCause(crew.Context)
+	w.waits = func() { w.noteWaiting(true) }
 	return w
 }
 
@@ -183,6 +187,18 @@ func (w *Worker[J]) next(last feed.Outcome) (J, bool) {
 		case <-time.After(queueErrorPause):
 		case <-w.ctx.Done():
 		}
+	}
+}
+
+// Running tells whether the worker was started and takes jobs.
+func (w *Worker[J]) Running() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	select {
+	case <-w.done:
+		return false
+	default:
+		return w.started && !w.stopped
 	}
 }
 

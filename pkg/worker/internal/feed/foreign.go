@@ -18,7 +18,8 @@ type Queue[T any] interface {
 	Close() error
 }
 
-// What a Queue may have besides: see worker.QueueContext and worker.Requeuer. Drain is that of the queues of package queue.
+// What a Queue may have besides: see worker.QueueContext and worker.Requeuer. Drain and Delayed are those of the queues of
+// package queue.
 type (
 	pusher[T any] interface {
 		PushContext(context.Context, T) error
@@ -28,6 +29,7 @@ type (
 	}
 	requeuer[T any] interface{ Requeue(T, time.Duration) error }
 	drainer[T any]  interface{ Drain() []T }
+	delayer         interface{ Delayed() int }
 )
 
 // Foreign is a Feed from a queue that is none. What the queue itself cannot do is done aside: retries
@@ -55,6 +57,9 @@ func NewForeign[T any](queue Queue[T]) *Foreign[T] {
 func (f *Foreign[T]) Books() Books {
 	b := f.aside.Books()
 	b.Ready += f.queue.Len()
+	if q, ok := f.queue.(delayer); ok {
+		b.Delayed += q.Delayed()
+	}
 	return b
 }
 
