@@ -66,12 +66,14 @@ func TestWorkersOfAPoolKeepTheContractOfWorker(t *testing.T) {
 
 func TestJobsOfTheTestsKeepTheContractOfJob(t *testing.T) {
 	for name, newJob := range map[string]func() worker.Job{
-		"plain":       func() worker.Job { return &job{retries: 2, process: fails} },
-		"context":     func() worker.Job { return &contextJob{lasts: time.Nanosecond} },
-		"timed":       func() worker.Job { return &limited{limit: time.Second} },
-		"sized":       func() worker.Job { return &sized{usage: worker.ResourceUsage{Files: 1}} },
-		"prioritized": func() worker.Job { return &prioritized{patient: patient{delay: func(int, error) time.Duration { return 0 }}} },
-		"named":       func() worker.Job { return &named{id: "a"} },
+		"plain":   func() worker.Job { return &job{retries: 2, process: fails} },
+		"context": func() worker.Job { return &contextJob{lasts: time.Nanosecond} },
+		"timed":   func() worker.Job { return &limited{limit: time.Second} },
+		"sized":   func() worker.Job { return &sized{usage: worker.ResourceUsage{Files: 1}} },
+		"prioritized": func() worker.Job {
+			return &prioritized{patient: patient{delay: func(int, error) time.Duration { return 0 }}}
+		},
+		"named": func() worker.Job { return &named{id: "a"} },
 		"submitted for its result": func() worker.Job {
 			q := queue.New(1)
 			p, err := worker.NewPool(worker.Options{Queue: q})

@@ -2,7 +2,6 @@ package worker_test
 
 import (
 	"context"
-	"io"
 	"log/slog"
 	"sync"
 	"testing"
@@ -100,7 +99,7 @@ func TestWhatOwnWorkersLeaveIsHandedBack(t *testing.T) {
 		lazy := newOwn(1, q)
 		lazy.stopAfter, lazy.stopErr = 1, errJob
 		p := newPool(t, worker.Options{
-			Workers: []worker.Worker{lazy}, Queue: q, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+			Workers: []worker.Worker{lazy}, Queue: q, Logger: slog.New(slog.DiscardHandler),
 		})
 		left := &job{}
 		submit(t, p, &job{}, left)

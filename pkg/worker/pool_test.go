@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"runtime"
 	"slices"
@@ -242,9 +241,8 @@ func TestAPanicFailsTheTryAndNothingElse(t *testing.T) {
 	if err := (&worker.PanicError{Value: "no error"}).Unwrap(); err != nil {
 		t.Errorf("it unwraps to %v", err)
 	}
-	err = result(t, p, &job{process: func() error { panic(nil) }}) //nolint:govet // on purpose
-	var nilPanic *runtime.PanicNilError
-	if !errors.As(err, &nilPanic) {
+	err = result(t, p, &job{process: func() error { panic(nil) }})
+	if _, ok := errors.AsType[*runtime.PanicNilError](err); !ok {
 		t.Errorf("error is %v, want that of a nil panic", err)
 	}
 	wantErr(t, result(t, p, &job{}), nil)
@@ -593,7 +591,7 @@ func TestAQueueThatFailsIsLeftAloneForASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := &failing{Queue: queue.New(1)}
 		q.errors.Store(3)
-		p := newPool(t, worker.Options{Workers: 1, Queue: q, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
+		p := newPool(t, worker.Options{Workers: 1, Queue: q, Logger: slog.New(slog.DiscardHandler)})
 		start := time.Now()
 		wantErr(t, result(t, p, &job{}), nil)
 		if waited := time.Since(start); waited != 3*time.Second {

@@ -3,7 +3,6 @@ package worker_test
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"math/rand/v2"
 	"runtime"
@@ -120,7 +119,7 @@ func runWild(t *testing.T, random *rand.Rand) {
 	c := resource.NewController(limits)
 	p := newPool(t, worker.Options{
 		Workers: 1 + random.IntN(5), Queue: wildQueue(random), Resource: c,
-		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Logger: slog.New(slog.DiscardHandler),
 	})
 	var mu sync.Mutex
 	accepted := map[*wild]*worker.Result{}
