@@ -63,6 +63,7 @@ verify: generate ## Generate, then fail if that changed a file, or if a file is 
 	go mod tidy -diff
 	cd hack/tools && go mod tidy -diff
 	cd hack/cluster/image && go mod tidy -diff
+	cd test/bench && go mod tidy -diff
 	@changes=$$(git status --porcelain --untracked-files=all); \
 	if [ -n "$$changes" ]; then \
 	  printf '%s\n' "$$changes"; \
@@ -80,6 +81,7 @@ test: test-unit test-integration test-e2e ## Run all tests; E2E=0 leaves out tho
 test-unit: ## Run the unit tests, with the race detector.
 	go test -race -shuffle=on ./api/... ./pkg/... ./internal/... ./cmd/... ./hack/...
 	cd hack/cluster/image && go test -race ./...
+	cd test/bench && go test -race ./...
 
 .PHONY: test-integration
 test-integration: ## Run the tests of the controllers against a real API server and etcd.
@@ -96,6 +98,11 @@ else
 	@env=$$($(MAKE) -s cluster-env); eval "$$env"; set -x; \
 	go test -count=1 -timeout=30m ./test/e2e/...
 endif
+
+.PHONY: bench-lib
+bench-lib: ## Compare the library with its peers: prints tables, writes build/bench-lib.json.
+	@mkdir -p build
+	cd test/bench && go run ./lib -out ../../build/bench-lib.json
 
 ##@ Build
 
@@ -116,7 +123,7 @@ demo: ## Start a cluster, install the operator and run a hundred Jobs.
 	@hack/demo.sh
 
 .PHONY: clean
-clean: ## Remove what build and dist made. The cluster stays: see cluster-down.
-	rm -rf bin dist
+clean: ## Remove what build, dist and bench-lib made. The cluster stays: see cluster-down.
+	rm -rf bin build dist
 
 include hack/cluster.mk

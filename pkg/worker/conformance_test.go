@@ -43,10 +43,14 @@ func TestPoolKeepsTheContractOfManager(t *testing.T) {
 			pooltest.Run(t, func(t *testing.T, workers, capacity int) pooltest.Subject {
 				p, err := worker.NewPool(worker.Options{Workers: workers, Queue: newQueue(capacity)})
 				wantErr(t, err, nil)
-				return pooltest.Subject{Manager: p, Submit: func(*testing.T) (func(error), error) {
+				s := pooltest.Subject{Manager: p, Submit: func(*testing.T) (func(error), error) {
 					j := newTold()
 					return j.tell, p.Queue().Push(j)
 				}}
+				if name == "plain" { // each worker may have a job in its hand that nobody has counted
+					s.Slack = workers
+				}
+				return s
 			})
 		})
 	}

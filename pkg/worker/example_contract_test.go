@@ -14,15 +14,15 @@ import (
 	"github.com/workerpool-dev/workerpool/pkg/worker/worker/workertest"
 )
 
-func TestExampleLanesKeepTheContractOfAQueue(t *testing.T) {
+func TestLanesKeepTheContractOfAQueue(t *testing.T) {
 	queuetest.Run(t, func(_ *testing.T, capacity int) worker.Queue { return &exampleLanes{room: capacity} })
 }
 
-func TestExampleClerkKeepsTheContractOfAWorker(t *testing.T) {
+func TestClerkKeepsTheContractOfAWorker(t *testing.T) {
 	workertest.Run(t, func(*testing.T) workertest.Subject {
 		jobs := queue.New(10)
 		return workertest.Subject{
-			Worker: newExampleClerk(7, jobs, nil),
+			Worker: exampleNewClerk(7, jobs, nil),
 			Give: func(t *testing.T) func(error) {
 				result := make(chan error, 1)
 				if err := jobs.Push(&mock.Job{ProcessFunc: func() error { return <-result }}); err != nil {
@@ -34,11 +34,11 @@ func TestExampleClerkKeepsTheContractOfAWorker(t *testing.T) {
 	})
 }
 
-func TestExampleJobsKeepTheContractOfAJob(t *testing.T) {
+func TestRootKeepsTheContractOfAJob(t *testing.T) {
 	jobtest.Run(t, func(*testing.T) worker.Job { return &exampleRoot{of: -1} })
 }
 
-func TestExampleRetriesTakeNoTimeInABubble(t *testing.T) {
+func TestRetriesTakeNoTimeInABubble(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pool, err := worker.NewPool(worker.Options{Backoff: worker.Backoff{Initial: time.Hour}})
 		if err != nil {

@@ -2,7 +2,6 @@ package worker_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log"
 	"time"
@@ -43,13 +42,8 @@ func ExamplePool_StopContext() {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Millisecond)
 	defer cancel()
 	left, err := pool.StopContext(ctx)
-	switch {
-	case err == nil:
-		fmt.Println("all was run")
-	case errors.Is(err, context.DeadlineExceeded):
-		fmt.Println(len(left), "jobs are left") // the one that was cut off, and those that were queued
-	}
+	fmt.Println(len(left), "jobs are left:", err) // the one that ran, and those that were queued
 	// Output:
 	// started
-	// 3 jobs are left
+	// 3 jobs are left: context deadline exceeded
 }

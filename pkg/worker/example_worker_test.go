@@ -24,7 +24,7 @@ type exampleClerk struct {
 	status worker.WorkerStatus
 }
 
-func newExampleClerk(id int, jobs worker.Queue, _ worker.ResourceController) worker.Worker {
+func exampleNewClerk(id int, jobs worker.Queue, _ worker.ResourceController) worker.Worker {
 	return &exampleClerk{
 		id:     id,
 		jobs:   jobs.(worker.QueueContext), // the queues of this module are
@@ -133,7 +133,7 @@ func (f *exampleForm) MaxRetries() int     { return 0 }
 
 // Workers of your own. They take jobs from the pool's queue by themselves.
 func ExampleWorker() {
-	pool, err := worker.NewPool(worker.Options{Workers: newExampleClerk, WorkerCount: 1})
+	pool, err := worker.NewPool(worker.Options{Workers: exampleNewClerk, WorkerCount: 1})
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -181,7 +182,6 @@ func TestAPlainJobInThePlaceOfAPrioritizedHasPriorityZero(t *testing.T) {
 // refusing is a queue that takes nothing back.
 type refusing struct{ *queue.FIFO }
 
-func (refusing) Feed()                                   {} // hides that of FIFO
 func (refusing) Requeue(worker.Job, time.Duration) error { return errJob }
 
 func TestARetryThatTheQueueRefusesIsAFailure(t *testing.T) {
@@ -212,4 +212,71 @@ func TestAWorkerOfThePoolCanBeStoppedAlone(t *testing.T) {
 		stop(t, p)
 		wantStatus(t, p, worker.PoolStatus{ProcessedJobs: 2})
 	})
+}
+
+func TestAFunctionIsAJob(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, worker.Options{Workers: 1, Timeout: time.Second})
+		wantErr(t, result(t, p, worker.JobFunc(func(context.Context) error { return errJob })), errJob)
+		wantErr(t, result(t, p, worker.JobFunc(func(ctx context.Context) error {
+			<-ctx.Done()
+			return ctx.Err()
+		})), worker.ErrTimeout)
+		wantErr(t, worker.JobFunc(func(ctx context.Context) error { return ctx.Err() }).Process(), nil)
+		stop(t, p)
+		wantStatus(t, p, worker.PoolStatus{ProcessedJobs: 2, FailedJobs: 2})
+	})
+}
+
+// stoppable is an own worker that can be told to end.
+type stoppable struct {
+	*own
+	told chan error
+}
+
+func (w *stoppable) StopContext(ctx context.Context) error {
+	<-ctx.Done()
+	w.told <- context.Cause(ctx)
+	return w.Stop()
+}
+
+func TestAnOwnWorkerThatCanBeToldIsToldAtTheDeadline(t *testing.T) {
+	q := queue.New(1)
+	w := &stoppable{own: newOwn(1, q), told: make(chan error, 1)}
+	p := newPool(t, worker.Options{Workers: []worker.Worker{w}, Queue: q})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := p.StopContext(ctx)
+	wantErr(t, err, context.Canceled)
+	wantErr(t, <-w.told, worker.ErrStopped)
+}
+
+func TestAPoolOfOwnWorkersHasNoResults(t *testing.T) {
+	q := queue.New(1)
+	p, err := worker.NewPool(worker.Options{Workers: []worker.Worker{newOwn(1, q)}, Queue: q})
+	wantErr(t, err, nil)
+	_, err = p.SubmitResult(t.Context(), &job{})
+	wantErr(t, err, worker.ErrInvalid)
+	stop(t, p)
+}
+
+// counting is a queue of the user's own that embeds one of ours.
+type counting struct {
+	*queue.FIFO
+	pops atomic.Int32
+}
+
+func (q *counting) PopContext(ctx context.Context) (worker.Job, error) {
+	q.pops.Add(1)
+	return q.FIFO.PopContext(ctx)
+}
+
+func TestWhatAQueueDoesThatEmbedsOneOfOursIsNotPassedBy(t *testing.T) {
+	q := &counting{FIFO: queue.New(1)}
+	p := newPool(t, worker.Options{Workers: 1, Queue: q})
+	wantErr(t, result(t, p, &job{}), nil)
+	stop(t, p)
+	if q.pops.Load() == 0 {
+		t.Error("its PopContext was not called")
+	}
 }

@@ -5,10 +5,11 @@ import (
 	"time"
 )
 
-// Queue holds jobs until a worker takes them.
+// Queue holds jobs until a worker takes them. Calls that wait are served in the order in which they
+// came.
 type Queue interface {
-	// Push adds a job to the queue. It never waits: it returns ErrFull where the queue has no room
-	// and ErrClosed after Close.
+	// Push adds a job to the queue. It never waits: it returns ErrFull where the queue has no room,
+	// ErrClosed after Close, and ErrInvalid for a nil job.
 	Push(job Job) error
 
 	// Pop removes and returns the next job. It waits while the queue is empty. After Close it goes
@@ -37,15 +38,22 @@ type QueueContext interface {
 	PopContext(ctx context.Context) (Job, error)
 }
 
-// Requeuer is a Queue that takes back what was popped, to be tried again. A pool puts retries aside
-// itself where its queue has not this method.
+// Requeuer is a Queue that takes back what was popped, to be tried again. Where a pool's queue is
+// none, the pool itself puts retries aside until their time comes.
 type Requeuer interface {
 	Queue
 
 	// Requeue puts back a job that was popped. It can be popped again after the delay, or at once if
 	// that is not positive. The job was accepted already: it is refused neither for want of room nor
-	// after Close, but whoever requeues after Close must go on to pop until ErrClosed.
+	// after Close. Whoever requeues after Close must go on to pop until ErrClosed, which Pop does not
+	// return while a delayed job is left.
 	Requeue(job Job, delay time.Duration) error
+
+	// Delayed returns the number of jobs whose time has not come. Len does not count them.
+	Delayed() int
+
+	// Drain removes and returns all jobs, the delayed ones too.
+	Drain() []Job
 }
 
 // Job is work for a worker.
@@ -72,6 +80,24 @@ type JobContext interface {
 	// cause is ErrStopped.
 	ProcessContext(ctx context.Context) error
 }
+
+// JobFunc is a function as a JobContext that is not tried again. Its OnFailure does nothing: whoever
+// wants to know how it ended submits it with Pool.SubmitResult, or has a type of its own.
+type JobFunc func(ctx context.Context) error
+
+var _ JobContext = JobFunc(nil)
+
+// Process calls the function with a context that does not end.
+func (f JobFunc) Process() error { return f(context.Background()) }
+
+// ProcessContext calls the function.
+func (f JobFunc) ProcessContext(ctx context.Context) error { return f(ctx) }
+
+// OnFailure does nothing.
+func (JobFunc) OnFailure(error) {}
+
+// MaxRetries returns 0.
+func (JobFunc) MaxRetries() int { return 0 }
 
 // Timed is a Job with a limit of its own to the time of one try.
 type Timed interface {

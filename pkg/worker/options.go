@@ -23,9 +23,9 @@ type Options struct {
 	//
 	//   - an int, or NewWorkers of it: so many goroutines. It must be positive.
 	//   - a []Worker: the caller's own, at least one. They take jobs from the pool's queue by
-	//     themselves and do what is said below of tries, retries and resources by themselves too. The
-	//     pool starts them, and stops them once its queue is closed; what they leave in the queue is
-	//     handed back.
+	//     themselves, so set Queue too, and do what is said below of tries, retries and resources by
+	//     themselves too. The pool starts them, and stops them once its queue is closed, by StopContext
+	//     if they have it; what they leave in the queue is handed back.
 	//   - a func(id int, queue Queue, resource ResourceController) Worker, with WorkerCount: it is
 	//     called for each.
 	//   - nil: as many goroutines as GOMAXPROCS says.

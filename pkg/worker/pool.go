@@ -55,8 +55,12 @@ func NewPool(o Options) (*Pool, error) {
 
 // feedOf returns what the pool's workers take from.
 func feedOf(q Queue) feed.Feed[Job] {
-	if f, ok := q.(interface{ Feed() feed.Feed[Job] }); ok {
-		return f.Feed()
+	if f, ok := q.(interface {
+		Feed(owner any) feed.Feed[Job]
+	}); ok {
+		if own := f.Feed(q); own != nil {
+			return own
+		}
 	}
 	return feed.NewForeign[Job](q)
 }
@@ -129,10 +133,14 @@ type Result struct {
 	err  error // set before done is closed
 }
 
-// SubmitResult is Submit for those who want to know how the job ends.
+// SubmitResult is Submit for those who want to know how the job ends. It returns ErrInvalid if the
+// workers are the caller's own: they tell nobody.
 func (p *Pool) SubmitResult(ctx context.Context, job Job) (*Result, error) {
 	if job == nil {
 		return nil, fault.ErrNilJob
+	}
+	if p.guests != nil {
+		return nil, fmt.Errorf("%w: workers that were given to the pool tell no results", ErrInvalid)
 	}
 	if p.resource != nil {
 		if err := p.admissible(job); err != nil {
@@ -193,8 +201,9 @@ func (p *Pool) Workers() []Worker {
 	return list
 }
 
-// Status returns pool status, with the workers that are started and not stopped. Its numbers fit together, unless Queue or Workers are the caller's own:
-// then a job may be missing, or counted twice, for the moment between two places.
+// Status returns pool status, with the workers that are started and not stopped. Its numbers fit
+// together, unless Queue or Workers are the caller's own: then for each worker one job may be missing,
+// or counted twice, on its way from the queue to the worker.
 func (p *Pool) Status() PoolStatus {
 	b := p.manager.Books()
 	s := PoolStatus{

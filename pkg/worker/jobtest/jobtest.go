@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -25,7 +26,7 @@ const patience = 10 * time.Second
 // What it returns does not matter; a panic is a failure like others.
 func Run(t *testing.T, newJob func(t *testing.T) worker.Job) {
 	t.Run("MaxRetries is not negative and does not change", func(t *testing.T) { testMaxRetries(t, newJob(t)) })
-	t.Run("a failed job can be tried again", func(t *testing.T) { tryAll(t, newJob(t)) })
+	t.Run("a failed job can be tried again", func(t *testing.T) { _ = tryAll(t, newJob(t)) })
 	for name, err := range map[string]error{
 		"the error of the last try": nil,
 		"a stop":                    worker.ErrStopped,
@@ -72,6 +73,7 @@ func testQuestions(t *testing.T, j worker.Job) {
 		asking.Go(func() {
 			for open := true; open; {
 				ask(t, j, retries)
+				runtime.Gosched() // it may be the only processor
 				select {
 				case <-over:
 					open = false
@@ -96,11 +98,12 @@ func ask(t *testing.T, j worker.Job, retries int) {
 	if l, ok := j.(worker.Timed); ok {
 		l.Timeout()
 	}
-	if n, ok := j.(worker.Named); ok && n.ID() == "" {
-		t.Error("ID is empty")
+	if n, ok := j.(worker.Named); ok {
+		check(t, n.ID() != "", "ID is empty")
 	}
-	if s, ok := j.(worker.Sized); ok && !makesSense(s.Resources()) {
-		t.Errorf("Resources are %+v: negative or not a number", s.Resources())
+	if s, ok := j.(worker.Sized); ok {
+		u := s.Resources()
+		check(t, makesSense(u), "Resources are %+v: negative or not a number", u)
 	}
 }
 
@@ -125,8 +128,14 @@ func testEndedContext(t *testing.T, j worker.Job) {
 
 func wantRetries(t *testing.T, j worker.Job, want int) {
 	t.Helper()
-	if got := j.MaxRetries(); got != want || got < 0 {
-		t.Errorf("MaxRetries is %d, and was %d before", got, want)
+	got := j.MaxRetries()
+	check(t, got == want && got >= 0, "MaxRetries is %d, and was %d before", got, want)
+}
+
+func check(t *testing.T, ok bool, format string, args ...any) {
+	t.Helper()
+	if !ok {
+		t.Errorf(format, args...)
 	}
 }
 

@@ -5,8 +5,8 @@
 //
 //	q := mock.NewQueue(10)
 //	m := mock.NewManager(2, q)         // it has two workers
-//	code.Under(test, m)                // starts the pool and pushes a job
-//	job := m.Active()[0]               // a worker has it already
+//	code.Under(test, m)                // starts the pool and pushes jobs
+//	job := m.Active()[0]               // one that a worker has already
 //	m.End(job, job.Process())          // or any other result
 //	fmt.Println(m.Status(), q.Pushes())
 //

@@ -26,10 +26,20 @@ func TestAWorkerRunsOneJobAfterTheOther(t *testing.T) {
 	w.Give(worker.JobInfo{ID: "third"})
 	wantEqual(t, "job", *w.Status().CurrentJob, worker.JobInfo{ID: "first", Attempt: 2})
 	end(nil)
-	end(errScript) // again: nothing
 	wantEqual(t, "job", *w.Status().CurrentJob, worker.JobInfo{ID: "third", Attempt: 1})
 	wantEqual(t, "number of failed jobs", w.Status().FailedJobs, 1)
 	wantEqual(t, "number of processed jobs", w.Status().ProcessedJobs, 2)
+}
+
+func TestTheFirstEndOfAJobStands(t *testing.T) {
+	w := mock.NewWorker(1)
+	end := w.Give(worker.JobInfo{ID: "job"})
+	end(errScript)
+	end(nil)
+	wantErr(t, w.Start(), nil)
+	wantEqual(t, "number of failed jobs", w.Status().FailedJobs, 1)
+	end(nil)
+	wantEqual(t, "number of processed jobs", w.Status().ProcessedJobs, 1)
 }
 
 func TestAWorkerWhoseHooksFailDoesNothing(t *testing.T) {

@@ -170,8 +170,13 @@ func (m *Manager[J]) awaitEnd(wereStarted bool) {
 	close(m.ended)
 }
 
+// stopGuest has a guest end, and told so by the cut if it can be told: worker.WorkerContext.
 func (m *Manager[J]) stopGuest(g Guest) {
-	if err := g.Stop(); err != nil {
+	stop := g.Stop
+	if c, ok := g.(interface{ StopContext(context.Context) error }); ok {
+		stop = func() error { return c.StopContext(m.crew.Context) }
+	}
+	if err := stop(); err != nil {
 		m.crew.Logger.Error("Worker not stopped", "worker", g.ID(), "error", err)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/workerpool-dev/workerpool/pkg/worker"
+	"github.com/workerpool-dev/workerpool/pkg/worker/internal/feed"
 )
 
 // Options of a priority queue.
@@ -67,8 +68,11 @@ type Priority struct {
 	pushers list.List
 
 	// poppers are the calls of Pop that wait, as *popper: none while a job is ready, and none after
-	// Close once no job is left.
+	// Close once no job is left, or held by a worker of a pool.
 	poppers list.List
+
+	// ledger counts what the workers of a pool hold and have done.
+	ledger feed.Ledger
 }
 
 var (
@@ -109,6 +113,10 @@ func (q *Priority) add(now time.Time, item Item, bounded bool) error {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	return q.addLocked(now, item, bounded)
+}
+
+func (q *Priority) addLocked(now time.Time, item Item, bounded bool) error {
 	at := nanos(now)
 	q.advanceLocked(at)
 	notBefore := nanos(item.NotBefore)

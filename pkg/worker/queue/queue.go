@@ -61,6 +61,9 @@ func (q *FIFO) Requeue(job worker.Job, delay time.Duration) error {
 // Len returns the number of jobs that Pop could return now.
 func (q *FIFO) Len() int { return q.jobs.Len() }
 
+// Delayed returns the number of jobs whose time has not come.
+func (q *FIFO) Delayed() int { return q.jobs.Delayed() }
+
 // Cap returns the size.
 func (q *FIFO) Cap() int { return q.size }
 
@@ -71,5 +74,11 @@ func (q *FIFO) Close() error { return q.jobs.Close() }
 // Drain removes and returns all jobs that are queued, the delayed ones last.
 func (q *FIFO) Drain() []worker.Job { return q.jobs.Drain() }
 
-// Feed is for worker.NewPool.
-func (q *FIFO) Feed() feed.Feed[worker.Job] { return q.jobs }
+// Feed is for worker.NewPool, which takes the queue apart if it is the owner itself and not a type that
+// embeds it.
+func (q *FIFO) Feed(owner any) feed.Feed[worker.Job] {
+	if owner != any(q) {
+		return nil
+	}
+	return q.jobs
+}

@@ -60,7 +60,7 @@ func pushSomehow(t *testing.T, q *queue.Priority, random *rand.Rand) worker.Job 
 	case 0:
 		err = q.TryPush(now, queue.Item{Job: j, Created: now})
 	case 1:
-		err = q.Return(now, queue.Item{Job: j, Created: now, NotBefore: now.Add(time.Duration(random.IntN(50)) * time.Microsecond)})
+		err = q.TryPush(now, queue.Item{Job: j, Created: now, NotBefore: now.Add(time.Duration(random.IntN(50)) * time.Microsecond)})
 	default:
 		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(random.IntN(50))*time.Microsecond)
 		defer cancel()

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/workerpool-dev/workerpool/pkg/worker"
+	"github.com/workerpool-dev/workerpool/pkg/worker/internal/feed"
 )
 
 // pusher is a PushContext that waits for room.
@@ -24,6 +25,9 @@ type popper struct {
 	settled bool // job or err is the result, and the popper is in no list
 	job     worker.Job
 	err     error
+
+	// hand is that of the worker of a pool who waits, nil for a plain Pop.
+	hand *feed.Hand[worker.Job]
 
 	// alarm is when the popper wakes by itself because a delayed job is due. Only the first of the
 	// poppers has one.
@@ -47,7 +51,12 @@ func (q *Priority) Push(job worker.Job) error {
 // delay. The job counts as created now, and has the priority that it has now.
 func (q *Priority) Requeue(job worker.Job, delay time.Duration) error {
 	now := clock()
-	return q.Return(now, Item{Job: job, Priority: priorityOf(job), Created: now, NotBefore: now.Add(delay)})
+	return q.Return(now, again(job, now, delay))
+}
+
+// again is a job that is put back.
+func again(job worker.Job, now time.Time, delay time.Duration) Item {
+	return Item{Job: job, Priority: priorityOf(job), Created: now, NotBefore: now.Add(delay)}
 }
 
 // PushContext is Push that waits while the queue is full. Calls that wait are served in the order in
@@ -105,7 +114,7 @@ func (q *Priority) leavePusher(ctx context.Context, w *pusher, place *list.Eleme
 }
 
 // Pop removes and returns the first ready job. It waits while there is none, and returns ErrClosed
-// after Close once no job is left, ready or delayed.
+// after Close once no job is left: ready, delayed, or held by a worker of a pool, who may put it back.
 func (q *Priority) Pop() (worker.Job, error) {
 	return q.PopContext(context.Background())
 }
@@ -223,13 +232,16 @@ func (q *Priority) putLocked(w *pusher) {
 func (q *Priority) handOverLocked(job worker.Job, err error) {
 	w := q.poppers.Remove(q.poppers.Front()).(*popper)
 	w.settled, w.job, w.err = true, job, err
+	if err == nil && w.hand != nil {
+		w.hand.Hold(job)
+	}
 	w.notify()
 }
 
 // alarmLocked has the first popper wake when the first delayed job is due. If no job is ready or
 // delayed and none can come any more, it sends all poppers home.
 func (q *Priority) alarmLocked() {
-	for q.closed && q.jobs.empty() && q.poppers.Len() > 0 {
+	for q.closed && q.jobs.empty() && q.ledger.Taken == 0 && q.poppers.Len() > 0 {
 		q.handOverLocked(nil, worker.ErrClosed)
 	}
 	if q.poppers.Len() == 0 {

@@ -23,6 +23,12 @@ func TestControllerKeepsTheContractOfResourceController(t *testing.T) {
 	})
 }
 
+func TestControllerIsFair(t *testing.T) {
+	resourcetest.RunFair(t, func(_ *testing.T, limits worker.ResourceLimits) worker.ResourceController {
+		return resource.NewController(limits)
+	})
+}
+
 func mustAcquire(t testing.TB, c *resource.Controller, u worker.ResourceUsage) {
 	t.Helper()
 	if err := c.Acquire(u); err != nil {

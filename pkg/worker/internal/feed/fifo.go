@@ -31,10 +31,7 @@ type FIFO[T any] struct {
 	// poppers wait for an item: none while one is ready, and none once the queue is over.
 	poppers waiters[T]
 
-	// taken is the number of items that takers hold. They may come back.
-	taken int
-
-	ended, failed uint64
+	ledger Ledger
 
 	// spare has waiters to be used again.
 	spare sync.Pool
@@ -47,8 +44,14 @@ func NewFIFO[T any](size int) *FIFO[T] {
 	return &FIFO[T]{size: size, spare: sync.Pool{New: func() any { return newWaiter[T]() }}}
 }
 
-// Feed returns the queue itself, for the pool that has it as a worker.Queue.
-func (q *FIFO[T]) Feed() Feed[T] { return q }
+// Feed returns the queue itself if it is the owner too: a type that embeds the queue has this method as
+// well, but what it does to Push or Pop must not be passed by.
+func (q *FIFO[T]) Feed(owner any) Feed[T] {
+	if owner != any(q) {
+		return nil
+	}
+	return q
+}
 
 // Push adds an item, or returns ErrFull, ErrClosed, or ErrNilJob.
 func (q *FIFO[T]) Push(v T) error {
@@ -151,11 +154,23 @@ func (q *FIFO[T]) Requeue(v T, delay time.Duration) error {
 	if any(v) == nil {
 		return fault.ErrNilJob
 	}
-	q.mu.Lock()
-	got := q.backLocked(v, delay)
-	q.mu.Unlock()
-	got.notify()
+	q.putBack(nil, v, delay)
 	return nil
+}
+
+// putBack takes an item back, from the hand that holds it if that is not nil.
+func (q *FIFO[T]) putBack(from *Hand[T], v T, delay time.Duration) {
+	q.mu.Lock()
+	var done settled[T]
+	if w := q.backLocked(v, delay); w != nil {
+		done.add(w)
+	}
+	if from != nil {
+		from.Settle(None)
+	}
+	q.endLocked(&done) // a plain pop may have got the last
+	q.mu.Unlock()
+	done.notify()
 }
 
 // Len returns the number of items that are ready.
@@ -163,6 +178,13 @@ func (q *FIFO[T]) Len() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.ready.n
+}
+
+// Delayed returns the number of items whose time has not come.
+func (q *FIFO[T]) Delayed() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.delayed.Len()
 }
 
 // Close refuses further items.
@@ -207,8 +229,8 @@ func (q *FIFO[T]) Books() Books {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return Books{
-		Ready: q.ready.n, Delayed: q.delayed.Len(), Taken: q.taken,
-		Ended: q.ended, Failed: q.failed,
+		Ready: q.ready.n, Delayed: q.delayed.Len(), Taken: q.ledger.Taken,
+		Ended: q.ledger.Ended, Failed: q.ledger.Failed,
 	}
 }
 
@@ -216,7 +238,7 @@ func (q *FIFO[T]) fullLocked() bool { return q.ready.n+q.delayed.Len() >= q.size
 
 // overLocked: nothing is there, and nothing can come any more.
 func (q *FIFO[T]) overLocked() bool {
-	return q.closed && q.ready.n == 0 && q.delayed.Len() == 0 && q.taken == 0
+	return q.closed && q.ready.n == 0 && q.delayed.Len() == 0 && q.ledger.Taken == 0
 }
 
 // endLocked sends the poppers home if the queue is over.
@@ -257,7 +279,7 @@ func (q *FIFO[T]) offerLocked(v T) *waiter[T] {
 	q.poppers.remove(w)
 	w.item = v
 	if w.taker != nil {
-		w.taker.holdLocked(v)
+		w.taker.hand.Hold(v)
 	}
 	return w
 }
@@ -290,6 +312,7 @@ func (q *FIFO[T]) advance() {
 	if q.delayed.Len() > 0 {
 		q.timer.Reset(q.delayed.due().Sub(now))
 	}
+	q.endLocked(&done)
 	q.mu.Unlock()
 	done.notify()
 }

@@ -18,8 +18,7 @@ type Queue[T any] interface {
 	Close() error
 }
 
-// What a Queue may have besides: see worker.QueueContext and worker.Requeuer. Drain and Delayed are those of the queues of
-// package queue.
+// What a Queue may have besides: see worker.QueueContext and worker.Requeuer.
 type (
 	pusher[T any] interface {
 		PushContext(context.Context, T) error
@@ -27,9 +26,11 @@ type (
 	popper[T any] interface {
 		PopContext(context.Context) (T, error)
 	}
-	requeuer[T any] interface{ Requeue(T, time.Duration) error }
-	drainer[T any]  interface{ Drain() []T }
-	delayer         interface{ Delayed() int }
+	requeuer[T any] interface {
+		Requeue(T, time.Duration) error
+		Delayed() int
+		Drain() []T
+	}
 )
 
 // Foreign is a Feed from a queue that is none. What the queue itself cannot do is done aside: retries
@@ -40,6 +41,10 @@ type Foreign[T any] struct {
 	// aside keeps the books, and has the retries if the queue takes none back.
 	aside *FIFO[T]
 
+	// gate, locked, lets nobody begin to pop: so only those who pop already may move a job from the
+	// queue to the books while both are read.
+	gate sync.RWMutex
+
 	// mover brings retries from aside to the queue. It is started with the first.
 	mover sync.Once
 	ctx   context.Context //nolint:containedctx // ends at Close, for the mover
@@ -49,15 +54,18 @@ type Foreign[T any] struct {
 // NewForeign makes a feed of a queue.
 func NewForeign[T any](queue Queue[T]) *Foreign[T] {
 	f := &Foreign[T]{queue: queue, aside: NewFIFO[T](math.MaxInt)}
-	f.ctx, f.close = context.WithCancel(context.Background())
+	f.ctx, f.close = context.WithCancel(context.Background()) //nolint:gosec // Close calls it
 	return f
 }
 
-// Books returns the numbers. A job that was just popped from the queue is missing for a moment.
+// Books returns the numbers. For each taker one job may be missing, or be counted twice: the one on its
+// way between the queue and the books.
 func (f *Foreign[T]) Books() Books {
+	f.gate.Lock()
+	defer f.gate.Unlock()
 	b := f.aside.Books()
 	b.Ready += f.queue.Len()
-	if q, ok := f.queue.(delayer); ok {
+	if q, ok := f.queue.(requeuer[T]); ok {
 		b.Delayed += q.Delayed()
 	}
 	return b
@@ -74,11 +82,11 @@ func (f *Foreign[T]) Close() error {
 // Drain takes out what the queue has and what is aside.
 func (f *Foreign[T]) Drain() []T {
 	var items []T
-	if d, ok := f.queue.(drainer[T]); ok {
-		items = d.Drain()
+	if q, ok := f.queue.(requeuer[T]); ok {
+		items = q.Drain()
 	} else {
 		for {
-			v, err := f.queue.Pop() // does not wait for long: the queue is closed
+			v, err := f.queue.Pop() // does not wait: the queue is closed and delays nothing
 			if err != nil {
 				break
 			}
@@ -120,6 +128,8 @@ func (t *foreignTaker[T]) pop() (T, error) {
 		var zero T
 		return zero, fault.ErrStopped
 	}
+	t.feed.gate.RLock()
+	t.feed.gate.RUnlock() //nolint:staticcheck // nothing is guarded: this is a gate to pass
 	if q, ok := t.feed.queue.(popper[T]); ok {
 		return q.PopContext(t.ctx)
 	}

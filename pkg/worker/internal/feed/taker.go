@@ -15,18 +15,14 @@ type taker[T any] struct {
 
 	stopped bool
 
-	// holds: item was taken and not settled. It counts in queue.taken.
-	holds bool
-	item  T
-
-	ended, failed uint64
+	hand Hand[T]
 }
 
 // NewTaker returns what one worker takes by.
 func (q *FIFO[T]) NewTaker() Taker[T] { return q.newTaker() }
 
 func (q *FIFO[T]) newTaker() *taker[T] {
-	t := &taker[T]{queue: q, waiter: newWaiter[T]()}
+	t := &taker[T]{queue: q, waiter: newWaiter[T](), hand: NewHand[T](&q.ledger)}
 	t.waiter.taker = t
 	return t
 }
@@ -34,10 +30,10 @@ func (q *FIFO[T]) newTaker() *taker[T] {
 func (t *taker[T]) Next(last Outcome) (v T, err error) {
 	q := t.queue
 	q.mu.Lock()
-	t.settleLocked(last)
+	t.hand.Settle(last)
 	if q.ready.n > 0 && !t.stopped {
 		v, admitted := q.takeLocked()
-		t.holdLocked(v)
+		t.hand.Hold(v)
 		q.mu.Unlock()
 		admitted.notify()
 		return v, nil
@@ -61,12 +57,7 @@ func (t *taker[T]) Next(last Outcome) (v T, err error) {
 }
 
 func (t *taker[T]) Requeue(v T, delay time.Duration) error {
-	q := t.queue
-	q.mu.Lock()
-	t.settleLocked(None)
-	got := q.backLocked(v, delay)
-	q.mu.Unlock()
-	got.notify()
+	t.queue.putBack(&t.hand, v, delay)
 	return nil
 }
 
@@ -87,44 +78,21 @@ func (t *taker[T]) Stop() {
 func (t *taker[T]) View() View[T] {
 	t.queue.mu.Lock()
 	defer t.queue.mu.Unlock()
-	return View[T]{Holds: t.holds, Item: t.item, Ended: t.ended, Failed: t.failed}
-}
-
-func (t *taker[T]) holdLocked(v T) {
-	t.holds, t.item = true, v
-	t.queue.taken++
+	return t.hand.View()
 }
 
 // hold is for jobs that come from elsewhere.
 func (t *taker[T]) hold(v T) {
 	t.queue.mu.Lock()
 	defer t.queue.mu.Unlock()
-	t.holdLocked(v)
+	t.hand.Hold(v)
 }
 
 func (t *taker[T]) Settle(last Outcome) {
 	t.queue.mu.Lock()
-	t.settleLocked(last)
+	t.hand.Settle(last)
 	var done settled[T]
 	t.queue.endLocked(&done)
 	t.queue.mu.Unlock()
 	done.notify()
-}
-
-func (t *taker[T]) settleLocked(last Outcome) {
-	if !t.holds {
-		return
-	}
-	var zero T
-	t.holds, t.item = false, zero
-	t.queue.taken--
-	if last == None {
-		return
-	}
-	t.ended++
-	t.queue.ended++
-	if last == Failed {
-		t.failed++
-		t.queue.failed++
-	}
 }

@@ -17,10 +17,11 @@ type subject struct {
 	worker.Manager
 	begin func(t *testing.T) (end func(err error), err error)
 	ends  []func(err error) // of the jobs of submit
+	slack int
 }
 
 func adopt(t *testing.T, given Subject) *subject {
-	s := &subject{Manager: given.Manager, begin: given.Submit}
+	s := &subject{Manager: given.Manager, begin: given.Submit, slack: given.Slack}
 	t.Cleanup(func() {
 		s.endAll()
 		_ = s.Stop()
