@@ -59,7 +59,8 @@ func Setup(
 	if err := expiry.SetupWithManager(mgr); err != nil {
 		return nil, err
 	}
-	pools := workerpool.New(mgr.GetClient(), mgr.GetAPIReader(), eng, mgr.GetEventRecorder("workerpool"), agent, realClock)
+	pools := workerpool.New(
+		mgr.GetClient(), mgr.GetAPIReader(), workerpool.InMemory{Engine: eng}, mgr.GetEventRecorder("workerpool"), agent, realClock)
 	return pools, pools.SetupWithManager(ctx, mgr, &out.Pools, ready)
 }
 

@@ -38,14 +38,22 @@ import (
 type Engine interface {
 	// SetPool makes a pool known, or changes its settings. It may be repeated.
 	SetPool(pool engine.PoolConfig)
-	// RemovePool ends a pool: its queued Jobs wait for a pool of that name again. It may be repeated.
-	RemovePool(key types.NamespacedName)
 	// SetWorkers tells which pods a pool has, all of them, as the cache shows them.
 	SetWorkers(key types.NamespacedName, workers []engine.WorkerPod)
+	// Pool returns a pool, and false if it is not known.
+	Pool(key types.NamespacedName) (Pool, bool)
+}
+
+// Pool is one pool in memory. Its methods do not block and may be repeated.
+type Pool interface {
+	// Start begins dispatch. It returns worker.ErrStopped after Close.
+	Start() error
+	// Close ends dispatch: queued Jobs wait for a pool of that name again, and what runs goes on.
+	Close()
 	// Drain assigns nothing more to a worker.
-	Drain(key types.NamespacedName, pod types.UID)
-	// Pool returns what a pool does; the zero snapshot for one that is not known.
-	Pool(key types.NamespacedName) engine.PoolSnapshot
+	Drain(pod types.UID)
+	// Snapshot returns what the pool does.
+	Snapshot() engine.PoolSnapshot
 }
 
 const (
@@ -136,7 +144,7 @@ func (r *Reconciler) Load(ctx context.Context) error {
 func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
 	pool := &v1alpha1.WorkerPool{}
 	if err := r.client.Get(ctx, req.NamespacedName, pool); apierrors.IsNotFound(err) {
-		r.engine.RemovePool(req.NamespacedName)
+		r.closePool(req.NamespacedName)
 		r.memories.forget(req.NamespacedName)
 		return reconcile.Result{}, nil
 	} else if err != nil {

@@ -232,6 +232,8 @@ func TestEngineIsTold(t *testing.T) {
 	want := engine.WorkerPod{UID: pod.UID, Name: "demo-0", Slots: 3, Resources: worker.ResourceLimits{CPU: 1.5, Memory: 64 << 20}}
 	f.Eventually(f.engine.workersOf(f.key())).Should(Equal([]engine.WorkerPod{want}))
 	f.Expect(f.engine.poolOf(f.key()).Capacity).To(Equal(7))
+	f.Eventually(f.engine.isStarted(f.key())).Should(BeTrue())
+	f.Expect(f.engine.isRemoved(f.key())()).To(BeFalse())
 
 	f.bind("demo-0")
 	f.setStatus("demo-0", corev1.PodStatus{Phase: corev1.PodRunning, ContainerStatuses: []corev1.ContainerStatus{

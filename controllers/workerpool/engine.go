@@ -2,6 +2,7 @@ package workerpool
 
 import (
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 
 	"github.com/workerpool-dev/workerpool/internal/engine"
@@ -11,6 +12,23 @@ import (
 
 // agentMemory is what the agent needs of the job container's memory.
 const agentMemory = 32 << 20
+
+// InMemory makes an engine the Engine of a Reconciler.
+type InMemory struct{ *engine.Engine }
+
+// Pool is Engine's.
+func (m InMemory) Pool(key types.NamespacedName) (Pool, bool) {
+	manager, ok := m.Manager(key)
+	return inMemoryPool{manager}, ok
+}
+
+type inMemoryPool struct{ *engine.Manager }
+
+func (p inMemoryPool) Drain(pod types.UID) {
+	if w, ok := p.Worker(pod); ok {
+		w.Drain()
+	}
+}
 
 // tellEngine says what the pool and its pods are like, and takes back what they do.
 func (r *Reconciler) tellEngine(s *scope) {
@@ -35,10 +53,22 @@ func (r *Reconciler) tellEngine(s *scope) {
 		})
 	}
 	r.engine.SetWorkers(s.key, pods)
-	if s.deleting() {
-		r.engine.RemovePool(s.key)
+	p, ok := r.engine.Pool(s.key)
+	switch {
+	case !ok:
+		return // another reconcile has found meanwhile that the pool is gone
+	case s.deleting():
+		p.Close()
+	default:
+		_ = p.Start() // refused only where it was closed, and is to stay so
 	}
-	s.snapshot = r.engine.Pool(s.key)
+	s.snapshot = p.Snapshot()
+}
+
+func (r *Reconciler) closePool(key types.NamespacedName) {
+	if p, ok := r.engine.Pool(key); ok {
+		p.Close()
+	}
 }
 
 func counter(n *int64) uint64 { return uint64(max(0, ptr.Deref(n, 0))) }

@@ -44,7 +44,9 @@ func (r *Reconciler) execute(ctx context.Context, s *scope, intents []Intent) er
 
 // remove drains a worker and deletes its pod.
 func (r *Reconciler) remove(ctx context.Context, s *scope, intent Intent) error {
-	r.engine.Drain(s.key, intent.UID)
+	if p, ok := r.engine.Pool(s.key); ok {
+		p.Drain(intent.UID)
+	}
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
 		Namespace: s.key.Namespace, Name: podspec.Name(s.key.Name, intent.Ordinal),
 	}}

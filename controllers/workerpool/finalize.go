@@ -34,7 +34,7 @@ func (r *Reconciler) finish(ctx context.Context, s *scope) (bool, error) {
 			return false, err
 		}
 	}
-	r.engine.RemovePool(s.key)
+	r.closePool(s.key)
 	if !controllerutil.ContainsFinalizer(s.pool, v1alpha1.Finalizer) {
 		return true, nil
 	}

@@ -232,12 +232,13 @@ func (w *world) live() []string {
 // The world is the engine of its Reconciler.
 
 func (w *world) SetPool(engine.PoolConfig)                           {}
-func (w *world) RemovePool(types.NamespacedName)                     {}
 func (w *world) SetWorkers(types.NamespacedName, []engine.WorkerPod) {}
-func (w *world) Drain(_ types.NamespacedName, _ types.UID)           {}
-func (w *world) Pool(types.NamespacedName) engine.PoolSnapshot {
-	return engine.PoolSnapshot{Pods: w.does}
-}
+func (w *world) Pool(types.NamespacedName) (Pool, bool)              { return w, true }
+func (w *world) Start() error                                        { return nil }
+func (w *world) Close()                                              {}
+func (w *world) Drain(types.UID)                                     {}
+func (w *world) Snapshot() engine.PoolSnapshot                       { return engine.PoolSnapshot{Pods: w.does} }
+
 func (w *world) add(pod *corev1.Pod) { w.pods[pod.Name] = pod }
 func notFound(name string) error     { return apierrors.NewNotFound(pods, name) }
 

@@ -186,6 +186,7 @@ type fakeEngine struct {
 
 	mu        sync.Mutex
 	pools     map[types.NamespacedName]engine.PoolConfig
+	started   map[types.NamespacedName]bool
 	removed   map[types.NamespacedName]bool
 	workers   map[types.NamespacedName][]engine.WorkerPod
 	drained   map[types.UID]bool
@@ -195,7 +196,8 @@ type fakeEngine struct {
 func newFakeEngine() *fakeEngine {
 	return &fakeEngine{
 		changes: make(chan event.GenericEvent),
-		pools:   map[types.NamespacedName]engine.PoolConfig{}, removed: map[types.NamespacedName]bool{},
+		pools:   map[types.NamespacedName]engine.PoolConfig{},
+		started: map[types.NamespacedName]bool{}, removed: map[types.NamespacedName]bool{},
 		workers: map[types.NamespacedName][]engine.WorkerPod{}, drained: map[types.UID]bool{},
 		snapshots: map[types.NamespacedName]engine.PoolSnapshot{},
 	}
@@ -207,28 +209,44 @@ func (e *fakeEngine) SetPool(pool engine.PoolConfig) {
 	e.pools[pool.Key] = pool
 }
 
-func (e *fakeEngine) RemovePool(key types.NamespacedName) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.removed[key] = true
+// Pool knows pools that were never set too.
+func (e *fakeEngine) Pool(key types.NamespacedName) (Pool, bool) { return fakePool{e, key}, true }
+
+// fakePool is a pool of a fakeEngine.
+type fakePool struct {
+	engine *fakeEngine
+	key    types.NamespacedName
+}
+
+func (p fakePool) Start() error {
+	p.engine.mu.Lock()
+	defer p.engine.mu.Unlock()
+	p.engine.started[p.key] = true
+	return nil
+}
+
+func (p fakePool) Close() {
+	p.engine.mu.Lock()
+	defer p.engine.mu.Unlock()
+	p.engine.removed[p.key] = true
+}
+
+func (p fakePool) Drain(pod types.UID) {
+	p.engine.mu.Lock()
+	defer p.engine.mu.Unlock()
+	p.engine.drained[pod] = true
+}
+
+func (p fakePool) Snapshot() engine.PoolSnapshot {
+	p.engine.mu.Lock()
+	defer p.engine.mu.Unlock()
+	return p.engine.snapshots[p.key]
 }
 
 func (e *fakeEngine) SetWorkers(key types.NamespacedName, workers []engine.WorkerPod) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.workers[key] = workers
-}
-
-func (e *fakeEngine) Drain(_ types.NamespacedName, pod types.UID) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.drained[pod] = true
-}
-
-func (e *fakeEngine) Pool(key types.NamespacedName) engine.PoolSnapshot {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.snapshots[key]
 }
 
 // set changes the snapshot of a pool and, where a controller listens, says so.
@@ -265,6 +283,14 @@ func (e *fakeEngine) poolOf(key types.NamespacedName) engine.PoolConfig {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.pools[key]
+}
+
+func (e *fakeEngine) isStarted(key types.NamespacedName) func() bool {
+	return func() bool {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		return e.started[key]
+	}
 }
 
 func (e *fakeEngine) isRemoved(key types.NamespacedName) func() bool {

@@ -11,12 +11,14 @@ package engine
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
+	"github.com/workerpool-dev/workerpool/pkg/worker"
 )
 
 // Times that the engine waits. They fit together: an agent that has heard from no leader for
@@ -50,7 +52,8 @@ const (
 	maxLostWorkers = 5
 )
 
-// Engine holds the pools of one leader. Its methods are safe for concurrent use and never block.
+// Engine holds the pools of one leader. Its methods are safe for concurrent use and never block; those
+// of the views that it gives out may, where they say so.
 type Engine struct {
 	clock func() time.Time
 	epoch Epoch
@@ -77,6 +80,25 @@ type Engine struct {
 	version uint64
 	// pending are the workers that have something to be sent when the present call ends.
 	pending []*podWorker
+	// rejected are the jobs in the pools' queues that turned out not to be the engine's, to be told when
+	// the present call ends: they are strangers' code, which must not run with mu held.
+	rejected []rejection
+	// waits are the calls that wait for something to be over.
+	waits []wait
+}
+
+// rejection is a job that is not one of the engine's, with what it is told.
+type rejection struct {
+	job worker.Job
+	err error
+}
+
+// wait is a call that waits.
+type wait struct {
+	// over tells, with the lock held, whether it need not wait any more.
+	over func() bool
+	// told is closed then.
+	told chan struct{}
 }
 
 // New returns an engine that knows nothing. Begin comes before anything else.
@@ -112,10 +134,34 @@ func (e *Engine) leave() {
 		w.flush()
 	}
 	e.pending = e.pending[:0]
+	e.waits = slices.DeleteFunc(e.waits, wait.tell)
+	rejected := e.rejected
+	e.rejected = nil
 	e.mu.Unlock()
+	for _, r := range rejected {
+		r.job.OnFailure(r.err)
+	}
 }
 
-// SetPool makes a pool known, or changes its settings. It may be repeated.
+// await waits until something is over.
+func (e *Engine) await(over func() bool) {
+	told := make(chan struct{})
+	e.enter()
+	e.waits = append(e.waits, wait{over, told})
+	e.leave()
+	<-told
+}
+
+func (w wait) tell() bool {
+	over := w.over()
+	if over {
+		close(w.told)
+	}
+	return over
+}
+
+// SetPool makes a pool known, or changes its settings. It may be repeated. A new pool dispatches once
+// its Manager is started.
 func (e *Engine) SetPool(config PoolConfig) {
 	e.enter()
 	defer e.leave()
@@ -136,16 +182,6 @@ func (e *Engine) SetPool(config PoolConfig) {
 	p.match()
 }
 
-// RemovePool ends a pool: its queued Jobs wait for a pool of that name again, what runs goes on as
-// long as its worker does.
-func (e *Engine) RemovePool(key types.NamespacedName) {
-	e.enter()
-	defer e.leave()
-	if p := e.pools[key]; p != nil {
-		p.close()
-	}
-}
-
 // SetWorkers tells which pods a pool has, all of them, as the cache shows them. A pod that was among
 // them and is not any more is gone for good, and so is what it ran.
 func (e *Engine) SetWorkers(key types.NamespacedName, pods []WorkerPod) {
@@ -156,27 +192,6 @@ func (e *Engine) SetWorkers(key types.NamespacedName, pods []WorkerPod) {
 		p.match()
 		e.collect(p)
 	}
-}
-
-// Drain assigns nothing more to a worker.
-func (e *Engine) Drain(key types.NamespacedName, pod types.UID) {
-	e.enter()
-	defer e.leave()
-	if p := e.pools[key]; p != nil && p.workers[pod] != nil {
-		_ = p.workers[pod].Stop() // it never fails
-		e.out.PoolChanged(key)
-	}
-}
-
-// Pool returns what a pool does. It is the zero snapshot for a pool that is not known.
-func (e *Engine) Pool(key types.NamespacedName) PoolSnapshot {
-	e.enter()
-	defer e.leave()
-	p := e.pools[key]
-	if p == nil {
-		return PoolSnapshot{}
-	}
-	return p.snapshot()
 }
 
 // Submit takes in a Job, or what is new of it. It may be repeated, and the Job may be in any state

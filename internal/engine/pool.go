@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -24,7 +25,8 @@ type pool struct {
 	// overflow has the tasks beyond the queue's capacity, in the same order, in state waiting.
 	overflow *queue.Priority
 	// invited is the number of tasks on their way from the overflow to the queue: room is kept for
-	// them. len(queue) + invited <= config.Capacity, but for tasks that came back from a worker.
+	// them. len(queue) + invited <= config.Capacity, but for tasks that came back from a worker, and
+	// for what others push.
 	invited int
 
 	workers map[types.UID]*podWorker
@@ -32,8 +34,8 @@ type pool struct {
 	// A worker is in it at most once (podWorker.inFree), and may have lost its room meanwhile.
 	free []*podWorker
 
-	// running is the number of tasks in state running.
-	running int
+	// running and settling are the numbers of tasks in these states.
+	running, settling int
 	// processed and failed count the Jobs that finished.
 	processed, failed uint64
 
@@ -42,6 +44,8 @@ type pool struct {
 	awaited map[types.UID]bool
 	// listed is true once the pods were listed.
 	listed bool
+	// started is true once tasks may be dispatched, as far as the controller is concerned.
+	started bool
 	// closing is true once the WorkerPool is being deleted.
 	closing bool
 }
@@ -84,10 +88,14 @@ func (p *pool) enqueue(t *task, job Job) {
 		p.overflowed(t)
 		return
 	}
-	if err := p.queue.TryPush(p.engine.now, t.item()); err != nil {
+	switch err := p.queue.TryPush(p.engine.now, t.item()); {
+	case err == nil:
+		p.queued(t, job)
+	case errors.Is(err, worker.ErrFull), errors.Is(err, worker.ErrClosed):
+		p.overflowed(t) // somebody else has pushed, or closed the queue
+	default:
 		panic(fmt.Sprintf("job %s: %v", job.UID, err))
 	}
-	p.queued(t, job)
 }
 
 func (p *pool) queued(t *task, job Job) {
@@ -194,10 +202,23 @@ func (p *pool) await(pods []WorkerPod) {
 	}
 }
 
+// start begins dispatch, if it is not closed for good.
+func (p *pool) start() error {
+	if p.closing {
+		return worker.ErrStopped
+	}
+	if !p.started {
+		p.started = true
+		p.match()
+		p.engine.out.PoolChanged(p.config.Key)
+	}
+	return nil
+}
+
 // open tells whether tasks may be dispatched: all workers have said what they run, or have been
 // silent for so long that they run nothing that is not recorded.
 func (p *pool) open() bool {
-	if !p.listed || p.closing {
+	if !p.started || !p.listed || p.closing {
 		return false
 	}
 	return len(p.awaited) == 0 || p.engine.now.Sub(p.engine.began) >= silentWorkers
@@ -229,11 +250,25 @@ func (p *pool) match() bool {
 		if !ok {
 			break
 		}
-		w.assign(job.(*task))
+		t, ours := job.(*task)
+		if !ours {
+			p.reject(job, errNotOurs)
+			continue
+		}
+		w.assign(t)
 		matched = true
 	}
 	p.invite()
 	return matched
+}
+
+var errNotOurs = fmt.Errorf("%w: a worker pod runs Jobs of the API only, and they come in by Submit", worker.ErrInvalid)
+
+// reject fails a job that somebody else has pushed.
+func (p *pool) reject(job worker.Job, err error) {
+	p.processed++
+	p.failed++
+	p.engine.rejected = append(p.engine.rejected, rejection{job, err})
 }
 
 // nextFree returns the worker whose turn it is, and leaves it in the line.
@@ -264,10 +299,14 @@ func (p *pool) close() {
 		return
 	}
 	p.closing = true
+	_ = p.queue.Close() // it never fails
 	for _, t := range p.engine.tasks {
 		if t.pool == p && t.state < running {
 			t.release()
 		}
+	}
+	for _, job := range p.queue.Drain() {
+		p.reject(job, worker.ErrStopped)
 	}
 	p.engine.out.PoolChanged(p.config.Key)
 	p.engine.collect(p)
@@ -299,18 +338,19 @@ func (p *pool) giveUp() bool {
 	return found
 }
 
-func (p *pool) active() int { return p.running }
+// active is the number of tasks that are neither in line nor done with.
+func (p *pool) active() int { return p.running + p.settling }
 
-// Status is the pool as a worker.Manager shows it.
-func (p *pool) Status() worker.PoolStatus {
+// status is the pool as a worker.Manager shows it.
+func (p *pool) status() worker.PoolStatus {
 	s := worker.PoolStatus{
-		QueueSize:     p.queue.Len(),
+		QueueSize:     p.queue.Len() + p.invited,
 		ProcessedJobs: p.processed,
 		FailedJobs:    p.failed,
-		ActiveJobs:    p.running,
+		ActiveJobs:    p.active(),
 	}
 	for _, w := range p.workers {
-		if w.session != nil && !w.draining {
+		if p.started && !p.closing && w.takes() {
 			s.Workers++
 		}
 	}
@@ -318,9 +358,9 @@ func (p *pool) Status() worker.PoolStatus {
 }
 
 func (p *pool) snapshot() PoolSnapshot {
-	s := p.Status()
+	s := p.status()
 	snapshot := PoolSnapshot{
-		Workers: s.Workers, Queued: s.QueueSize, Waiting: p.overflow.Len() + p.invited, Active: s.ActiveJobs,
+		Workers: s.Workers, Queued: s.QueueSize, Waiting: p.overflow.Len(), Active: s.ActiveJobs,
 		Processed: s.ProcessedJobs, Failed: s.FailedJobs,
 		Pods: make(map[types.UID]PodSnapshot, len(p.workers)),
 	}

@@ -48,7 +48,7 @@ func (e *Engine) Connect(s Session, hello Hello) error {
 		}
 	}
 	delete(p.awaited, w.uid)
-	if err := w.Start(); err == nil {
+	if err := w.start(); err == nil {
 		p.match()
 	}
 	e.out.PoolChanged(p.config.Key)
@@ -63,9 +63,8 @@ func (e *Engine) Report(s Session, report Report) {
 	if w == nil {
 		return // closed meanwhile
 	}
-	if report.Draining && !w.draining {
-		w.draining = true
-		e.out.PoolChanged(w.pool.config.Key)
+	if report.Draining {
+		w.drain()
 	}
 	known := make(map[types.UID]bool, len(report.Running)+len(report.Results))
 	for _, r := range report.Results {

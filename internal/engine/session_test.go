@@ -33,7 +33,7 @@ func TestAResultOfAnEarlierLeadersAttemptDoesNotReplaceTheOneThatRuns(t *testing
 		Token: Token{Job: uid, Try: 7}, JobName: w.jobs[uid].job.Name, Outcome: Exited, ExitCode: 1,
 	})
 	w.report(p)
-	if s := w.engine.Pool(poolKey); s.Active != 1 {
+	if s := w.pool().Snapshot(); s.Active != 1 {
 		t.Errorf("%d Jobs run, want 1: the result of another attempt has ended it", s.Active)
 	}
 	if write := w.writes[uid]; write.Status.State.Finished() {
@@ -122,12 +122,12 @@ func TestAWorkerWithoutASessionIsGivenUpAfterAMinute(t *testing.T) {
 		w.now = w.now.Add(time.Second)
 		w.engine.Tick()
 	}
-	if w.engine.Pool(poolKey).Pods[p.uid].Lost {
+	if w.pool().Snapshot().Pods[p.uid].Lost {
 		t.Fatal("lost too early")
 	}
 	w.now = w.now.Add(time.Second)
 	w.engine.Tick()
-	if !w.engine.Pool(poolKey).Pods[p.uid].Lost {
+	if !w.pool().Snapshot().Pods[p.uid].Lost {
 		t.Error("not given up")
 	}
 }

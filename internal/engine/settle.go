@@ -16,7 +16,6 @@ func (t *task) settle(r Result) {
 		t.noteAttempt()
 	}
 	a.worker.give(t)
-	a.worker.processed++
 	if t.cancelled {
 		a.worker.acknowledge(a.token)
 		delete(t.pool.engine.tasks, t.job.UID)
@@ -33,8 +32,7 @@ func (t *task) settle(r Result) {
 
 // ended records the end of an attempt that was not cut off.
 func (t *task) ended(r Result) {
-	e, a := t.pool.engine, t.attempt
-	end := microTime(e.now.Add(-r.EndedAgo))
+	end := microTime(t.pool.engine.now.Add(-r.EndedAgo))
 	ended := *t.status.Attempt
 	ended.EndTime = end
 	result := &v1alpha1.JobResult{Output: r.Output}
@@ -52,9 +50,7 @@ func (t *task) ended(r Result) {
 	t.status.Usage = &v1alpha1.JobUsage{
 		CPUMilliseconds: new(r.CPUTime.Milliseconds()), MaxMemoryBytes: new(r.MaxMemoryBytes),
 	}
-	a.worker.unsettled++
 	if err != nil {
-		a.worker.failed++
 		t.OnFailure(*err)
 		return
 	}
@@ -102,7 +98,6 @@ func (t *task) lost(explained bool) {
 	t.countLostWorker()
 	if deref(t.status.LostWorkers) >= maxLostWorkers {
 		t.status.CompletionTime = microTime(t.pool.engine.now)
-		t.attempt.worker.unsettled++
 		t.OnFailure(failure{
 			v1alpha1.ReasonWorkerLost,
 			fmt.Sprintf("%d workers were lost while they ran the Job: it may be what ends them.", maxLostWorkers),
@@ -184,11 +179,15 @@ func (t *task) acknowledge() {
 	if !t.shown {
 		e.settled[t.job.UID] = true
 	}
+	p.settling--
 	p.processed++
+	a.worker.unsettled--
+	a.worker.processed++
 	if t.status.State == v1alpha1.JobFailed {
 		p.failed++
+		a.worker.failed++
 	}
-	a.worker.unsettled--
 	a.worker.acknowledge(a.token)
 	e.out.PoolChanged(p.config.Key)
+	e.collect(p)
 }

@@ -131,8 +131,23 @@ func (w *world) check(final map[types.UID]v1alpha1.JobState) {
 			final[uid] = state
 		}
 	}
-	if s := w.engine.Pool(poolKey); s.Active > len(s.Pods)*simSlots {
-		w.fail("%d Jobs run on %d workers", s.Active, len(s.Pods))
+	w.checkCounts()
+}
+
+// checkCounts wants each Job that the engine knows to be in one place, and no worker to have too many.
+func (w *world) checkCounts() {
+	s, pool := w.pool().Snapshot(), w.engine.pools[poolKey]
+	if sum := s.Queued + s.Waiting + s.Active; sum != len(w.engine.tasks) {
+		w.fail("%d Jobs are counted of %d: %+v", sum, len(w.engine.tasks), s)
+	}
+	busy := 0
+	for _, pod := range s.Pods {
+		if pod.Busy {
+			busy++
+		}
+	}
+	if pool.running > len(s.Pods)*simSlots || pool.running > 0 && busy == 0 {
+		w.fail("%d Jobs run on %d workers, of which %d are busy", pool.running, len(s.Pods), busy)
 	}
 }
 
@@ -169,7 +184,7 @@ func (w *world) checkSettled() {
 			w.fail("%s was stored as %s with exit code %d", uid, status.State, *status.Result.ExitCode)
 		}
 	}
-	s := w.engine.Pool(poolKey)
+	s := w.pool().Snapshot()
 	if s.Active != 0 || s.Queued != 0 || s.Waiting != 0 || len(w.engine.tasks) != 0 || len(w.engine.claims) != 0 || len(w.engine.settled) != 0 {
 		w.fail("the engine still holds: %+v, tasks %d, claims %d, settled %d", s, len(w.engine.tasks), len(w.engine.claims), len(w.engine.settled))
 	}

@@ -71,6 +71,11 @@ var (
 	_ worker.Sized       = (*task)(nil)
 )
 
+// startedBefore tells whether the attempt is known to have started, and earlier than another.
+func (a *attempt) startedBefore(o *attempt) bool {
+	return !a.started.IsZero() && (o.started.IsZero() || a.started.Before(o.started))
+}
+
 func newTask(p *pool, job Job) *task {
 	t := &task{pool: p, job: job, status: job.Status}
 	t.lastTry = deref(job.Status.Attempts)
@@ -123,7 +128,8 @@ func (t *task) shed() { t.job.Argv, t.job.Env, t.job.WorkingDir = nil, nil, "" }
 func (t *task) isShed() bool { return len(t.job.Argv) == 0 }
 
 // Process sends the task's attempt to its worker. It is the Job's part of worker.Job: the work
-// itself is done there, and its result comes back to the engine.
+// itself is done there, and its result comes back to the engine. Like all of a task it is the engine's,
+// and called with its lock held.
 func (t *task) Process() error {
 	t.attempt.worker.send(Assignment{
 		Token: t.attempt.token, JobName: t.job.Name,
@@ -292,7 +298,7 @@ func (t *task) writeConfirmed(due time.Time, confirm bool) {
 	})
 }
 
-// finish records a final state.
+// finish records a final state of a task that was on a worker. It is not done with until that is stored.
 func (t *task) finish(state v1alpha1.JobState, reason, message string) {
 	condition := metav1.Condition{
 		Type: v1alpha1.JobComplete, Status: metav1.ConditionTrue, Reason: reason, Message: message,
@@ -305,6 +311,8 @@ func (t *task) finish(state v1alpha1.JobState, reason, message string) {
 		condition.Reason = string(state)
 	}
 	t.state = settling
+	t.pool.settling++
+	t.attempt.worker.unsettled++
 	t.status.State, t.status.Reason, t.status.Message = state, reason, message
 	t.status.Conditions = append(append([]metav1.Condition(nil), t.status.Conditions...), condition)
 	if t.status.CompletionTime == nil {

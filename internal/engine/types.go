@@ -96,11 +96,11 @@ type WorkerPod struct {
 type PoolSnapshot struct {
 	// Workers is the number of workers that are connected and take Jobs.
 	Workers int
-	// Queued is the number of Jobs in the queue.
+	// Queued is the number of Jobs that have a place in the queue.
 	Queued int
 	// Waiting is the number of Jobs beyond the queue's capacity.
 	Waiting int
-	// Active is the number of Jobs that run.
+	// Active is the number of Jobs that run, and of those whose end is not stored yet.
 	Active int
 	// Processed and Failed count the Jobs that have finished, and those of them that failed.
 	Processed, Failed uint64

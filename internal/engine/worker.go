@@ -22,7 +22,9 @@ type podWorker struct {
 	terminating bool
 	// givenUp is true once the worker was without a session for too long.
 	givenUp bool
-	// draining: nothing new is assigned.
+	// started is true from the first session on. session != nil implies it, but for a draining worker.
+	started bool
+	// draining: nothing new is assigned, ever.
 	draining bool
 
 	// session is nil while the agent is not connected; since says since when, if it should be.
@@ -49,10 +51,9 @@ type podWorker struct {
 	// inFree is true while the worker is in pool.free.
 	inFree bool
 
+	// processed and failed count the Jobs that finished here, once that is stored.
 	processed, failed uint64
 }
-
-var _ worker.Worker = (*podWorker)(nil)
 
 func newPodWorker(p *pool, uid types.UID, name string) *podWorker {
 	return &podWorker{
@@ -63,32 +64,58 @@ func newPodWorker(p *pool, uid types.UID, name string) *podWorker {
 	}
 }
 
-// Start lets the worker take tasks, now that it is connected.
-func (w *podWorker) Start() error {
+// start lets the worker take tasks whenever it is connected.
+func (w *podWorker) start() error {
 	if w.draining {
 		return worker.ErrStopped
 	}
+	w.started = true
 	w.offer()
 	return nil
 }
 
-// Stop drains the worker: it takes no further task. What runs goes on.
-func (w *podWorker) Stop() error {
-	w.draining = true
-	return nil
+// drain has the worker take no further task. What runs goes on.
+func (w *podWorker) drain() {
+	if !w.draining {
+		w.draining = true
+		w.pool.engine.out.PoolChanged(w.pool.config.Key)
+	}
 }
 
-// ID is the worker's ordinal.
-func (w *podWorker) ID() int { return w.id }
+// takes tells whether the worker takes tasks while it has room.
+func (w *podWorker) takes() bool { return w.session != nil && !w.draining }
 
-// Status is what the worker does and has done.
-func (w *podWorker) Status() worker.WorkerStatus {
-	s := worker.WorkerStatus{Running: w.session != nil, ProcessedJobs: w.processed, FailedJobs: w.failed}
+// busy tells whether the worker runs a task, or has a result that is not stored yet.
+func (w *podWorker) busy() bool { return len(w.tasks) > 0 || w.unsettled > 0 }
+
+func (w *podWorker) state() worker.WorkerState {
+	switch {
+	case w.draining && w.busy():
+		return worker.WorkerStopping
+	case w.draining:
+		return worker.WorkerStopped
+	case w.busy():
+		return worker.WorkerBusy
+	case w.started:
+		return worker.WorkerIdle
+	}
+	return worker.WorkerNew
+}
+
+// status is the worker as a worker.Worker shows it.
+func (w *podWorker) status() worker.WorkerStatus {
+	s := worker.WorkerStatus{ProcessedJobs: w.processed, FailedJobs: w.failed, State: w.state()}
+	s.Running = w.started && s.State != worker.WorkerStopped
+	var oldest *task
 	for _, t := range w.tasks {
-		if s.CurrentJob == nil || t.attempt.started.Before(s.CurrentJob.StartTime) {
-			s.CurrentJob = &worker.JobInfo{
-				ID: t.job.Name, Attempt: int(t.attempt.token.Try), StartTime: t.attempt.started, Usage: t.attempt.usage,
-			}
+		if oldest == nil || t.attempt.startedBefore(oldest.attempt) {
+			oldest = t
+		}
+	}
+	if oldest != nil {
+		a := oldest.attempt
+		s.CurrentJob = &worker.JobInfo{
+			ID: oldest.job.Name, Attempt: int(a.token.Try), StartTime: a.started, Usage: a.usage,
 		}
 	}
 	return s
@@ -121,7 +148,7 @@ func (w *podWorker) share() worker.ResourceUsage {
 
 // room tells whether the worker can take another task now.
 func (w *podWorker) room() bool {
-	return w.session != nil && !w.draining && len(w.tasks) < w.slots &&
+	return w.takes() && len(w.tasks) < w.slots &&
 		!w.pool.engine.now.Before(w.resting) && w.resources.Check(w.share()) == nil
 }
 
@@ -211,6 +238,7 @@ func (w *podWorker) gone() {
 	for _, t := range w.tasks {
 		t.lost((w.terminating || w.draining) && !w.givenUp)
 	}
+	w.draining = true
 	delete(w.pool.workers, w.uid)
 	delete(w.pool.awaited, w.uid)
 }
@@ -218,7 +246,7 @@ func (w *podWorker) gone() {
 func (w *podWorker) snapshot() PodSnapshot {
 	return PodSnapshot{
 		Connected: w.session != nil,
-		Busy:      len(w.tasks) > 0 || w.unsettled > 0,
+		Busy:      w.busy(),
 		Draining:  w.draining,
 		Lost:      w.lost(),
 	}

@@ -111,9 +111,21 @@ func (w *world) lead() {
 	w.engine.Begin(w.epoch)
 	w.engine.SetPool(PoolConfig{Key: poolKey, UID: "pool", Capacity: simCapacity})
 	w.listPods()
+	if err := w.pool().Start(); err != nil {
+		w.t.Fatalf("seed %d: start: %v", w.seed, err)
+	}
 	for _, uid := range w.jobUIDs() {
 		w.submit(uid)
 	}
+}
+
+// pool is the engine's only one.
+func (w *world) pool() *Manager {
+	m, ok := w.engine.Manager(poolKey)
+	if !ok {
+		w.t.Fatalf("seed %d: there is no pool", w.seed)
+	}
+	return m
 }
 
 func (w *world) jobUIDs() []types.UID {
@@ -359,7 +371,7 @@ func (w *world) pass(d time.Duration) {
 	}
 	w.engine.Tick()
 	for _, p := range w.pods {
-		if w.engine.Pool(poolKey).Pods[p.uid].Lost && !p.gone {
+		if w.pool().Snapshot().Pods[p.uid].Lost && !p.gone {
 			w.note("given up %s", p.uid)
 			w.drop(p)
 			p.gone, p.running, p.results = true, nil, nil

@@ -28,6 +28,10 @@ type Subject struct {
 	// Slack is how many jobs may be missing from a Status, or counted twice, for the moment between
 	// two places: 0 for a pool whose numbers always fit together.
 	Slack int
+
+	// HandedBack is nil for a pool whose Stop runs what is queued. Where Stop hands that back instead, it
+	// returns the number of accepted jobs that were handed back until now.
+	HandedBack func() int
 }
 
 // New makes a pool of so many workers that run one job each at a time, whose queue has room for so many
@@ -49,7 +53,7 @@ func Run(t *testing.T, newSubject New) {
 	run("n workers run n jobs at once", 5, 5, testSpread)
 	run("Queue is the queue", 1, 2, testQueue)
 	run("a full queue refuses jobs until one is taken", 2, 2, testFull)
-	run("Stop runs what was accepted, and waits for it", 2, 5, testStop)
+	run("Stop runs or hands back what is queued, and waits for what runs", 2, 5, testStop)
 	run("Status fits together at every look", 3, 200, testLooks)
 	run("a job is accepted and processed, or refused, while the pool is stopped", 3, 400, testConcurrentStop)
 	if !knowsContexts(t, newSubject) {
@@ -92,6 +96,10 @@ func testStopNew(t *testing.T, s *subject) {
 		wantOneOf(t, stop.err, nil, worker.ErrStopped) // it may say so that jobs are left
 		wantErr(t, s.Start(), worker.ErrStopped)
 		synctest.Wait()
+		if s.handsBack() {
+			s.wantHandedBack(t, 2)
+			s.wantCounts(t, worker.PoolStatus{})
+		}
 		mustBe(t, "number of active jobs", s.Status().ActiveJobs, 0)
 		mustBe(t, "number of processed jobs that did not fail", s.Status().ProcessedJobs-s.Status().FailedJobs, 0)
 	}
@@ -179,15 +187,20 @@ func testStop(t *testing.T, s *subject) {
 	first, second := start(s.Stop), start(s.Stop)
 	s.wantRefused(t, worker.ErrClosed, worker.ErrStopped)
 	wantErr(t, s.Start(), worker.ErrStopped)
+	if s.handsBack() {
+		s.wantHandedBack(t, 3)
+		ends = ends[:2]
+	}
 	for n, end := range ends {
-		s.wantCounts(t, worker.PoolStatus{QueueSize: max(3-n, 0), ActiveJobs: min(5-n, 2), ProcessedJobs: uint64(n)})
+		left := len(ends) - n
+		s.wantCounts(t, worker.PoolStatus{QueueSize: max(left-2, 0), ActiveJobs: min(left, 2), ProcessedJobs: uint64(n)})
 		first.wantWaiting(t)
 		second.wantWaiting(t)
 		end(nil)
 	}
 	first.wantErr(t, nil)
 	second.wantErr(t, nil)
-	s.wantCounts(t, worker.PoolStatus{ProcessedJobs: 5})
+	s.wantCounts(t, worker.PoolStatus{ProcessedJobs: uint64(len(ends))})
 	s.wantRefused(t, worker.ErrClosed, worker.ErrStopped)
 }
 
@@ -273,7 +286,8 @@ func testConcurrentStop(t *testing.T, s *subject) {
 		})
 	}
 	calls.Wait()
-	s.wantCounts(t, worker.PoolStatus{ProcessedJobs: accepted.Load()})
+	synctest.Wait()
+	s.wantCounts(t, worker.PoolStatus{ProcessedJobs: accepted.Load() - uint64(s.numberHandedBack())})
 }
 
 // grace is longer than the second that a worker leaves its job to end.

@@ -19,6 +19,7 @@ func TestMain(m *testing.M) {
 // It is its own queue.
 type simple struct {
 	workers, capacity int
+	handsBack         bool // Stop does, and waits for what runs only
 
 	mu      sync.Mutex
 	changed *sync.Cond // by mu
@@ -27,6 +28,8 @@ type simple struct {
 	queue   []worker.Job
 	status  worker.PoolStatus // but for QueueSize
 	active  map[worker.Job]bool
+
+	handedBack int // by Stop
 }
 
 func newSimple(workers, capacity int) *simple {
@@ -116,6 +119,10 @@ func (s *simple) StopContext(ctx context.Context) ([]worker.Job, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stopped = true
+	if s.handsBack {
+		s.handedBack += len(s.queue)
+		s.queue = nil
+	}
 	for ctx.Err() == nil && s.started && len(s.queue)+len(s.active) > 0 {
 		s.changed.Wait()
 	}
@@ -139,12 +146,30 @@ func (j *job) Process() error { return <-j.result }
 func (*job) OnFailure(error)  {}
 func (*job) MaxRetries() int  { return 0 }
 
+func (s *simple) submit(*testing.T) (end func(error), err error) {
+	j := &job{result: make(chan error, 1)}
+	return func(err error) { j.result <- err }, s.Push(j)
+}
+
 func TestASimplePoolKeepsTheContract(t *testing.T) {
 	pooltest.Run(t, func(_ *testing.T, workers, capacity int) pooltest.Subject {
 		s := newSimple(workers, capacity)
-		return pooltest.Subject{Manager: s, Submit: func(*testing.T) (func(error), error) {
-			j := &job{result: make(chan error, 1)}
-			return func(err error) { j.result <- err }, s.Push(j)
-		}}
+		return pooltest.Subject{Manager: s, Submit: s.submit}
+	})
+}
+
+func TestASimplePoolThatHandsBackWhatIsQueuedKeepsTheContract(t *testing.T) {
+	pooltest.Run(t, func(_ *testing.T, workers, capacity int) pooltest.Subject {
+		s := newSimple(workers, capacity)
+		s.handsBack = true
+		return pooltest.Subject{
+			Manager: struct{ worker.Manager }{s}, // without StopContext
+			Submit:  s.submit,
+			HandedBack: func() int {
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				return s.handedBack
+			},
+		}
 	})
 }

@@ -18,10 +18,12 @@ type subject struct {
 	begin func(t *testing.T) (end func(err error), err error)
 	ends  []func(err error) // of the jobs of submit
 	slack int
+
+	handedBack func() int // nil if Stop runs what is queued
 }
 
 func adopt(t *testing.T, given Subject) *subject {
-	s := &subject{Manager: given.Manager, begin: given.Submit, slack: given.Slack}
+	s := &subject{Manager: given.Manager, begin: given.Submit, slack: given.Slack, handedBack: given.HandedBack}
 	t.Cleanup(func() {
 		s.endAll()
 		_ = s.Stop()
@@ -38,6 +40,21 @@ func (s *subject) submit(t *testing.T) (end func(err error)) {
 	end = func(err error) { once.Do(func() { givenEnd(err) }) }
 	s.ends = append(s.ends, end)
 	return end
+}
+
+// handsBack tells whether Stop hands back what is queued.
+func (s *subject) handsBack() bool { return s.handedBack != nil }
+
+func (s *subject) numberHandedBack() int {
+	if !s.handsBack() {
+		return 0
+	}
+	return s.handedBack()
+}
+
+func (s *subject) wantHandedBack(t *testing.T, want int) {
+	t.Helper()
+	mustBe(t, "number of jobs handed back", s.numberHandedBack(), want)
 }
 
 func (s *subject) endAll() {
