@@ -22,6 +22,8 @@ type own struct {
 	// stopAfter ends the worker after so many jobs, 0 never.
 	stopAfter int
 
+	stops int
+
 	mu     sync.Mutex
 	status worker.WorkerStatus
 	done   sync.WaitGroup
@@ -39,6 +41,7 @@ func (w *own) Start() error {
 }
 
 func (w *own) Stop() error {
+	w.stops++
 	_ = w.queue.Close()
 	w.done.Wait()
 	w.note(func(s *worker.WorkerStatus) { s.Running = false })
@@ -117,6 +120,9 @@ func TestAPoolOfOwnWorkersThatWasNeverStartedDoesNotStopThem(t *testing.T) {
 	p, err := worker.NewPool(worker.Options{Workers: []worker.Worker{w}, Queue: q})
 	wantErr(t, err, nil)
 	stop(t, p)
+	if w.stops != 0 {
+		t.Errorf("a worker that was not started was stopped %d times", w.stops)
+	}
 }
 
 func TestAResultIsThereForAllWhoWait(t *testing.T) {
@@ -192,6 +198,21 @@ func TestARetryThatTheQueueRefusesIsAFailure(t *testing.T) {
 	wantErr(t, err, context.Canceled)
 	wantTries(t, mine, 1, 1)
 	stop(t, p)
+}
+
+func TestAWorkerThatRunsItsLastJobTakesNone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, worker.Options{Workers: 1})
+		submit(t, p, sleep(time.Minute))
+		synctest.Wait()
+		go func() { _ = p.Workers()[0].Stop() }()
+		synctest.Wait()
+		wantStatus(t, p, worker.PoolStatus{ActiveJobs: 1})
+		if s := p.Workers()[0].Status(); !s.Running || s.State != worker.WorkerStopping {
+			t.Errorf("status is %+v", s)
+		}
+		stop(t, p)
+	})
 }
 
 func TestAWorkerOfThePoolCanBeStoppedAlone(t *testing.T) {

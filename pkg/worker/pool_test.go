@@ -227,6 +227,68 @@ func TestAJobWithoutContextThatFailsDuringTheCutOffHasFailed(t *testing.T) {
 	}
 }
 
+func TestWhatFailsDuringTheCutOffIsHandedBackThoughAnotherJobRunsOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, worker.Options{Workers: 2})
+		deaf := sleep(time.Hour)
+		j := &job{retries: 1, process: func() error { time.Sleep(500 * time.Millisecond); return errJob }}
+		submit(t, p, deaf, j)
+		synctest.Wait()
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		left, err := p.StopContext(ctx)
+		wantErr(t, err, context.Canceled)
+		wantLeft(t, left, 1, j)
+		stop(t, p)
+	})
+}
+
+func TestAResultThatIsToldIsCounted(t *testing.T) {
+	p := newPool(t, worker.Options{Workers: 2})
+	for n := range uint64(3000) {
+		_ = result(t, p, &job{process: fails})
+		if s := p.Status(); s.ProcessedJobs != n+1 || s.FailedJobs != n+1 || s.ActiveJobs != 0 {
+			t.Fatalf("after %d results the status is %+v", n+1, s)
+		}
+	}
+	stop(t, p)
+}
+
+func TestNothingOfAJobIsLeftForTheNext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := resource.NewController(worker.ResourceLimits{Files: 1})
+		p := newPool(t, worker.Options{Workers: 1, Resource: c})
+		wantErr(t, result(t, p, &limited{contextJob: contextJob{lasts: time.Second}, limit: time.Minute}), nil)
+		wantErr(t, result(t, p, &sized{usage: worker.ResourceUsage{Files: 1}}), nil)
+		submit(t, p, sleep(time.Minute))
+		synctest.Wait()
+		if j := p.Workers()[0].Status().CurrentJob; !j.StartTime.IsZero() || j.Usage != (worker.ResourceUsage{}) || j.Attempt != 1 {
+			t.Errorf("the job is %+v", j)
+		}
+		stop(t, p)
+	})
+}
+
+func TestAJobThatHasEndedCanBeCollected(t *testing.T) {
+	p := newPool(t, worker.Options{Workers: 1})
+	collected := make(chan struct{})
+	func() {
+		j := &job{}
+		runtime.AddCleanup(j, func(done chan struct{}) { close(done) }, collected)
+		submit(t, p, j)
+	}()
+	for range 1000 { // cleanups run beside the collector: one round is seldom enough
+		runtime.GC()
+		select {
+		case <-collected:
+			stop(t, p)
+			return
+		default:
+		}
+	}
+	t.Fatal("the pool holds a job that has ended")
+}
+
 func TestAPanicFailsTheTryAndNothingElse(t *testing.T) {
 	p := newPool(t, worker.Options{Workers: 1})
 	err := result(t, p, &job{process: func() error { panic(errJob) }})
@@ -363,10 +425,6 @@ func TestResourcesAreHeldWhileAJobRunsAndNotBetweenItsTries(t *testing.T) {
 		other.process = func() error { time.Sleep(time.Minute); return nil }
 		submit(t, p, other)
 		want(6, 1)
-		if s := p.Workers()[1].Status(); s.State != worker.WorkerWaiting && p.Workers()[0].Status().State != worker.WorkerWaiting &&
-			p.Workers()[2].Status().State != worker.WorkerWaiting {
-			t.Errorf("no worker shows that it waits: %+v", s)
-		}
 		time.Sleep(time.Minute)
 		want(6, 0)              // the first job waits for its retry now, the other has its turn
 		time.Sleep(time.Minute) // the first runs again since a moment
@@ -378,21 +436,45 @@ func TestResourcesAreHeldWhileAJobRunsAndNotBetweenItsTries(t *testing.T) {
 }
 
 func TestAJobThatCanNeverHaveItsResourcesIsRefusedAndFailsWithoutRetries(t *testing.T) {
-	p := newPool(t, worker.Options{Workers: 1, Resource: resource.NewController(worker.ResourceLimits{Memory: 10})})
 	for usage, want := range map[worker.ResourceUsage]error{{Memory: 11}: worker.ErrTooLarge, {Memory: -1}: worker.ErrInvalid} {
-		j := &sized{usage: usage}
-		j.retries = 3
-		wantErr(t, p.Submit(t.Context(), j), want)
-		_, err := p.SubmitResult(t.Context(), j)
-		wantErr(t, err, want)
-		wantErr(t, p.Queue().Push(j), nil) // past the check
-		for p.Status().QueueSize+p.Status().ActiveJobs > 0 {
-			runtime.Gosched()
-		}
-		wantTries(t, j, 0, 1)
-		wantErr(t, j.failed()[0], want)
+		synctest.Test(t, func(t *testing.T) {
+			p := newPool(t, worker.Options{Workers: 1, Resource: resource.NewController(worker.ResourceLimits{Memory: 10})})
+			j := &sized{usage: usage}
+			j.retries = 3
+			wantErr(t, p.Submit(t.Context(), j), want)
+			_, err := p.SubmitResult(t.Context(), j)
+			wantErr(t, err, want)
+			wantErr(t, p.Queue().Push(j), nil) // past the check
+			synctest.Wait()
+			wantTries(t, j, 0, 1)
+			wantErr(t, j.failed()[0], want)
+			stop(t, p)
+		})
 	}
-	stop(t, p)
+}
+
+func TestAWorkerShowsThatItsJobWaitsForResources(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := resource.NewController(worker.ResourceLimits{Files: 1})
+		wantErr(t, c.Acquire(worker.ResourceUsage{Files: 1}), nil)
+		p := newPool(t, worker.Options{Workers: 1, Resource: c})
+		want := func(state worker.WorkerState) {
+			t.Helper()
+			synctest.Wait()
+			if s := p.Workers()[0].Status(); s.State != state {
+				t.Errorf("the worker is %s, want %s", s.State, state)
+			}
+		}
+		want(worker.WorkerIdle)
+		j := &sized{usage: worker.ResourceUsage{Files: 1}}
+		j.process = func() error { time.Sleep(time.Minute); return nil }
+		submit(t, p, j)
+		want(worker.WorkerWaiting)
+		c.Release(worker.ResourceUsage{Files: 1})
+		want(worker.WorkerBusy)
+		stop(t, p)
+		want(worker.WorkerStopped)
+	})
 }
 
 // plainController hides AcquireContext.
@@ -469,6 +551,72 @@ func TestStatusOfAWorkerTellsWhatItRuns(t *testing.T) {
 	})
 }
 
+func TestTheClockIsReadOnlyForThoseWhoAsk(t *testing.T) {
+	for name, c := range map[string]struct {
+		options worker.Options
+		job     worker.Job
+		noted   bool
+	}{
+		"a job":                         {worker.Options{}, sleep(time.Minute), false},
+		"a job with a context":          {worker.Options{}, &contextJob{lasts: time.Minute}, false},
+		"a job with a timeout":          {worker.Options{}, &limited{contextJob: contextJob{lasts: time.Minute}, limit: time.Hour}, true},
+		"a timeout for all":             {worker.Options{Timeout: time.Hour}, &contextJob{lasts: time.Minute}, true},
+		"timestamps":                    {worker.Options{Timestamps: true}, sleep(time.Minute), true},
+		"timestamps and with a context": {worker.Options{Timestamps: true}, &contextJob{lasts: time.Minute}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c.options.Workers = 1
+				p := newPool(t, c.options)
+				submit(t, p, c.job)
+				synctest.Wait()
+				if start := p.Workers()[0].Status().CurrentJob.StartTime; start.IsZero() == c.noted || c.noted && !start.Equal(time.Now()) {
+					t.Errorf("the start is %v at %v", start, time.Now())
+				}
+				stop(t, p)
+			})
+		})
+	}
+}
+
+// gated is a queue whose Pop gives its job when the gate is opened, whatever happened meanwhile.
+type gated struct {
+	worker.Queue
+	gate chan worker.Job
+}
+
+func (q *gated) Pop() (worker.Job, error) {
+	if j, ok := <-q.gate; ok {
+		return j, nil
+	}
+	return nil, worker.ErrClosed
+}
+
+func TestAJobThatComesAfterTheCutOffIsHandedBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := &gated{queue.New(1), make(chan worker.Job, 1)}
+		p := newPool(t, worker.Options{Workers: 2, Queue: q})
+		synctest.Wait() // both wait in Pop
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		var left []worker.Job
+		stopped := make(chan struct{})
+		go func() {
+			defer close(stopped)
+			left, _ = p.StopContext(ctx)
+		}()
+		synctest.Wait()
+		j := &job{}
+		q.gate <- j
+		synctest.Wait()
+		close(q.gate)
+		<-stopped
+		wantLeft(t, left, 1, j)
+		wantTries(t, j, 0, 0)
+		stop(t, p)
+	})
+}
+
 func TestResizeChangesHowManyJobsRunAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPool(t, worker.Options{Workers: 2})
@@ -498,6 +646,23 @@ func TestResizeChangesHowManyJobsRunAtOnce(t *testing.T) {
 		wantErr(t, p.Resize(0), worker.ErrInvalid)
 		stop(t, p)
 		wantStatus(t, p, worker.PoolStatus{ProcessedJobs: 12})
+	})
+}
+
+func TestStopWaitsForAWorkerThatResizeHasRetired(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(t, worker.Options{Workers: 2})
+		submit(t, p, sleep(time.Hour), sleep(time.Hour))
+		synctest.Wait()
+		for _, n := range []int{1, 2, 1} { // each time the one that runs its last job must be remembered
+			wantErr(t, p.Resize(n), nil)
+		}
+		start := time.Now()
+		stop(t, p)
+		if waited := time.Since(start); waited != time.Hour {
+			t.Errorf("Stop has waited %v, want the hour that both jobs take", waited)
+		}
+		wantStatus(t, p, worker.PoolStatus{ProcessedJobs: 2})
 	})
 }
 

@@ -166,7 +166,6 @@ func (m *Manager[J]) awaitEnd(wereStarted bool) {
 		<-w.Done()
 	}
 	m.drain()
-	m.cut(fault.ErrStopped)
 	close(m.ended)
 }
 

@@ -132,6 +132,7 @@ func TestTheQueueDoesAsTheModel(t *testing.T) {
 			"SetCapacity":  c.setCapacity,
 			"tick":         func(t *rapid.T) { c.clock += rapid.IntRange(-2, 60).Draw(t, "seconds") },
 			"Close":        c.close,
+			"Drain":        c.drain,
 			"":             c.same,
 		})
 	})
@@ -216,6 +217,19 @@ func (c *comparison) close(t *rapid.T) {
 	c.m.closed = true
 	if err := c.q.Close(); err != nil {
 		t.Fatalf("Close: %v", err)
+	}
+}
+
+// drain is rare likewise.
+func (c *comparison) drain(t *rapid.T) {
+	if rapid.IntRange(0, 9).Draw(t, "drain at 0") != 0 {
+		return
+	}
+	expected := slices.Concat(c.m.ready(), c.m.delayed())
+	c.m.items = nil
+	got := c.q.Drain()
+	if !slices.EqualFunc(got, expected, func(j worker.Job, i *modelItem) bool { return j == i.Job }) {
+		t.Fatalf("drained %d jobs that are not the %d of the model, or not in their order", len(got), len(expected))
 	}
 }
 

@@ -313,6 +313,23 @@ func TestAfterCloseNothingComesInAndDelayedJobsDrain(t *testing.T) {
 	wantNames(t, popAll(q, 20), "popped")
 }
 
+func TestDrainReturnsReadyJobsInOrderAndThenDelayedOnesByTheirTime(t *testing.T) {
+	q := newPriority(t, 5, 0)
+	addDelayed(t, q, "second", 20, 9)
+	addDelayed(t, q, "first", 10, 0)
+	add(t, q, "young", 1, 0)
+	add(t, q, "old", 0, 0)
+	add(t, q, "urgent", 2, 1)
+	wantJobs(t, q.Drain(), "urgent", "old", "young", "first", "second")
+	wantJobs(t, q.Drain())
+	if next, ok := q.NextReady(); ok || q.Len()+q.Delayed() != 0 {
+		t.Fatalf("drained, but Len is %d, Delayed %d, NextReady %v", q.Len(), q.Delayed(), next)
+	}
+	for range 5 {
+		add(t, q, "there is room again", 3, 0)
+	}
+}
+
 func TestTryPopShowsJobsInOrderUntilTakeOrStop(t *testing.T) {
 	q := newPriority(t, 50, 0)
 	var want []string

@@ -13,9 +13,10 @@ import (
 // goes straight to the Pop that has waited longest, room to the PushContext that has. Use New to make
 // one.
 //
-// Jobs that were requeued with a delay count for the size; a requeued job is never refused, so there
-// may be more than that many, by as many as were popped. The same job may be in the queue several
-// times. Memory grows to what the most jobs that were ever queued took, and stays.
+// Jobs that were requeued with a delay count for the size, but they keep no other job from a Pop that
+// waits. A requeued job is never refused, so there may be more than that many, by as many as were
+// popped. The same job may be in the queue several times. Memory grows to what the most jobs that were
+// ever queued took, and stays.
 type FIFO struct {
 	jobs *feed.FIFO[worker.Job]
 	size int

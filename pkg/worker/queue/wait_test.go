@@ -31,11 +31,11 @@ func start(call func(r *result)) *result {
 	return r
 }
 
-func goPop(ctx context.Context, q *queue.Priority) *result {
+func goPop(ctx context.Context, q worker.QueueContext) *result {
 	return start(func(r *result) { r.job, r.err = q.PopContext(ctx) })
 }
 
-func goPush(ctx context.Context, q *queue.Priority, j worker.Job) *result {
+func goPush(ctx context.Context, q worker.QueueContext, j worker.Job) *result {
 	return start(func(r *result) { r.err = q.PushContext(ctx, j) })
 }
 
@@ -86,10 +86,24 @@ func delay(t *testing.T, q *queue.Priority, d time.Duration) *job {
 	return j
 }
 
-func mustPush(t *testing.T, q *queue.Priority, j worker.Job) {
+func mustPush(t testing.TB, q worker.Queue, j worker.Job) {
 	t.Helper()
 	if err := q.Push(j); err != nil {
 		t.Fatalf("Push: %v", err)
+	}
+}
+
+func mustRequeue(t *testing.T, q worker.Requeuer, j worker.Job, delay time.Duration) {
+	t.Helper()
+	if err := q.Requeue(j, delay); err != nil {
+		t.Fatalf("Requeue: %v", err)
+	}
+}
+
+func mustClose(t *testing.T, q worker.Queue) {
+	t.Helper()
+	if err := q.Close(); err != nil {
+		t.Fatalf("Close: %v", err)
 	}
 }
 
@@ -285,4 +299,105 @@ func TestAfterClosePopWaitsForDelayedJobs(t *testing.T) {
 		_, err := q.Pop()
 		wantErr(t, err, worker.ErrClosed)
 	})
+}
+
+func TestARequeuedJobGoesBehindThoseThatWereThere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newPriority(t, 5, 0)
+		a, b, urgent := &job{name: "a"}, &job{name: "b"}, &job{name: "urgent", priority: 1}
+		mustPush(t, q, a)
+		mustPush(t, q, urgent)
+		goPop(t.Context(), q).wantJob(t, urgent)
+		goPop(t.Context(), q).wantJob(t, a)
+		mustPush(t, q, b)
+		time.Sleep(1)
+		mustRequeue(t, q, a, 0) // it counts as created now
+		urgent.priority = -1
+		mustRequeue(t, q, urgent, -time.Hour) // the queue asks again
+		for _, j := range []*job{b, a, urgent} {
+			goPop(t.Context(), q).wantJob(t, j)
+		}
+		urgent.priority = 1
+		mustRequeue(t, q, a, time.Second)
+		mustRequeue(t, q, urgent, time.Second)
+		first, second := goPop(t.Context(), q), goPop(t.Context(), q)
+		first.wantWaiting(t)
+		time.Sleep(time.Second)
+		first.wantJob(t, urgent)
+		second.wantJob(t, a)
+	})
+}
+
+func TestRequeueRefusesOnlyWhatTheQueueCannotHold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newPriority(t, 1, 0)
+		j := &job{name: "j"}
+		mustPush(t, q, j)
+		wantErr(t, q.Requeue(j, 0), worker.ErrDuplicate)
+		wantErr(t, q.Requeue(j, time.Minute), worker.ErrDuplicate)
+		wantErr(t, q.Requeue(nil, 0), worker.ErrInvalid)
+		wantErr(t, q.Requeue(uncomparable{args: []int{1}}, 0), worker.ErrInvalid)
+		mustClose(t, q)
+		mustRequeue(t, q, &job{name: "more than the capacity"}, 0)
+		mustRequeue(t, q, &job{name: "later"}, time.Minute)
+		if q.Len() != 2 || q.Delayed() != 1 {
+			t.Fatalf("Len %d, Delayed %d; want 2, 1", q.Len(), q.Delayed())
+		}
+	})
+}
+
+func TestAfterCloseAJobThatWasPutBackGoesToAPopThatWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newPriority(t, 1, 0)
+		late, now := delay(t, q, time.Hour), &job{name: "now"}
+		mustClose(t, q)
+		first, second, third := goPop(t.Context(), q), goPop(t.Context(), q), goPop(t.Context(), q)
+		if err := q.Return(time.Now(), queue.Item{Job: now}); err != nil {
+			t.Fatalf("Return: %v", err)
+		}
+		first.wantJob(t, now)
+		mustRequeue(t, q, now, time.Minute) // it comes before the one that is there
+		time.Sleep(time.Minute)
+		second.wantJob(t, now)
+		third.wantWaiting(t)
+		time.Sleep(time.Hour)
+		third.wantJob(t, late)
+		goPop(t.Context(), q).wantErr(t, worker.ErrClosed)
+		mustRequeue(t, q, late, 0) // all went home: it is for whoever comes
+		goPop(t.Context(), q).wantJob(t, late)
+	})
+}
+
+func TestDrainLetsAPushInAndSendsPopsHome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newPriority(t, 1, 0)
+		mustPush(t, q, &job{name: "ready"})
+		waits, next := &job{name: "waits"}, &job{name: "next"}
+		first, second := goPush(t.Context(), q, waits), goPush(t.Context(), q, next)
+		delay(t, q, time.Minute)
+		wantJobs(t, q.Drain(), "ready", "delayed by 1m0s")
+		first.wantErr(t, nil)
+		second.wantWaiting(t)
+		wantJobs(t, q.Drain(), "waits")
+		second.wantErr(t, nil)
+		goPop(t.Context(), q).wantJob(t, next)
+
+		delay(t, q, time.Hour)
+		pop, other := goPop(t.Context(), q), goPop(t.Context(), q)
+		mustClose(t, q)
+		pop.wantWaiting(t)
+		wantJobs(t, q.Drain(), "delayed by 1h0m0s")
+		pop.wantErr(t, worker.ErrClosed)
+		other.wantErr(t, worker.ErrClosed)
+		wantJobs(t, q.Drain())
+	})
+}
+
+func wantJobs(t *testing.T, got []worker.Job, want ...string) {
+	t.Helper()
+	var names []string
+	for _, j := range got {
+		names = append(names, name(j))
+	}
+	wantNames(t, names, want...)
 }

@@ -181,7 +181,6 @@ func (w *Worker[J]) next(last feed.Outcome) (J, bool) {
 		if errors.Is(err, fault.ErrClosed) || errors.Is(err, fault.ErrStopped) {
 			return job, false
 		}
-		last = feed.None
 		w.crew.Logger.Error("Queue failed", "worker", w.id, "error", err)
 		select {
 		case <-time.After(queueErrorPause):

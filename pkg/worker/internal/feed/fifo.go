@@ -28,10 +28,14 @@ type FIFO[T any] struct {
 	// pushers wait for room: none while there is room, and none after Close.
 	pushers waiters[T]
 
-	// poppers wait for an item: none while one is ready, and none once the queue is over.
+	// poppers wait for an item: none while one is ready or a pusher has one, and none once the queue
+	// is over.
 	poppers waiters[T]
 
 	ledger Ledger
+
+	// expected is the number of takers that may come to hold an item from elsewhere: see Foreign.
+	expected int
 
 	// spare has waiters to be used again.
 	spare sync.Pool
@@ -107,7 +111,7 @@ func (q *FIFO[T]) PopContext(ctx context.Context) (v T, err error) {
 	}
 	q.mu.Lock()
 	switch {
-	case q.ready.n > 0:
+	case q.availableLocked():
 		v, admitted := q.takeLocked()
 		q.mu.Unlock()
 		admitted.notify()
@@ -218,6 +222,9 @@ func (q *FIFO[T]) Drain() []T {
 	for q.pushers.first != nil && !q.fullLocked() {
 		done.add(q.admitLocked())
 	}
+	if q.timer != nil {
+		q.timer.Stop() // it would keep the queue from being collected
+	}
 	q.endLocked(&done)
 	q.mu.Unlock()
 	done.notify()
@@ -228,6 +235,10 @@ func (q *FIFO[T]) Drain() []T {
 func (q *FIFO[T]) Books() Books {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	return q.booksLocked()
+}
+
+func (q *FIFO[T]) booksLocked() Books {
 	return Books{
 		Ready: q.ready.n, Delayed: q.delayed.Len(), Taken: q.ledger.Taken,
 		Ended: q.ledger.Ended, Failed: q.ledger.Failed,
@@ -238,23 +249,35 @@ func (q *FIFO[T]) fullLocked() bool { return q.ready.n+q.delayed.Len() >= q.size
 
 // overLocked: nothing is there, and nothing can come any more.
 func (q *FIFO[T]) overLocked() bool {
-	return q.closed && q.ready.n == 0 && q.delayed.Len() == 0 && q.ledger.Taken == 0
+	return q.closed && q.ready.n == 0 && q.delayed.Len() == 0 && q.ledger.Taken == 0 && q.expected == 0
 }
 
 // endLocked sends the poppers home if the queue is over.
 func (q *FIFO[T]) endLocked(done *settled[T]) {
-	if !q.overLocked() {
-		return
+	if q.overLocked() {
+		q.dismissLocked(fault.ErrClosed, done)
 	}
+}
+
+// dismissLocked has all poppers return an error.
+func (q *FIFO[T]) dismissLocked(err error, done *settled[T]) {
 	for w := q.poppers.first; w != nil; w = q.poppers.first {
 		q.poppers.remove(w)
-		w.err = fault.ErrClosed
+		w.err = err
 		done.add(w)
 	}
 }
 
-// takeLocked removes the first ready item, and lets in the first of the pushers if there is room now.
+// availableLocked: an item is ready, or a pusher has one.
+func (q *FIFO[T]) availableLocked() bool { return q.ready.n > 0 || q.pushers.first != nil }
+
+// takeLocked removes the first item that is available, and lets in the first of the pushers if there
+// is room now.
 func (q *FIFO[T]) takeLocked() (T, *waiter[T]) {
+	if q.ready.n == 0 { // full of what is delayed: that must not keep a pusher and a popper apart
+		admitted := q.admitLocked()
+		return q.ready.pop(), admitted
+	}
 	v := q.ready.pop()
 	if q.pushers.first != nil && !q.fullLocked() {
 		return v, q.admitLocked()

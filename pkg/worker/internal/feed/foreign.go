@@ -35,35 +35,46 @@ type (
 
 // Foreign is a Feed from a queue that is none. What the queue itself cannot do is done aside: retries
 // wait there for their time, and the books are kept there.
+//
+// After Close, a taker that finds the queue empty goes on to wait aside, because a job that others hold
+// may come back.
 type Foreign[T any] struct {
 	queue Queue[T]
 
-	// aside keeps the books, and has the retries if the queue takes none back.
+	// aside keeps the books, and has the retries if the queue takes none back. Its lock guards round,
+	// mover and moves.
 	aside *FIFO[T]
 
-	// gate, locked, lets nobody begin to pop: so only those who pop already may move a job from the
+	// gate, locked, lets nobody begin to pop: so only those who pop already can move a job from the
 	// queue to the books while both are read.
 	gate sync.RWMutex
 
-	// mover brings retries from aside to the queue. It is started with the first.
-	mover sync.Once
-	ctx   context.Context //nolint:containedctx // ends at Close, for the mover
-	close context.CancelFunc
+	// round counts the jobs that went back to the queue.
+	round uint64
+
+	// mover brings retries from aside to the queue. It moves from the first of them until Close, and
+	// moving waits for it.
+	mover  *taker[T]
+	moves  bool
+	moving sync.WaitGroup
+	ctx    context.Context //nolint:containedctx // ends at Close, for the mover
+	close  context.CancelFunc
 }
 
 // NewForeign makes a feed of a queue.
 func NewForeign[T any](queue Queue[T]) *Foreign[T] {
 	f := &Foreign[T]{queue: queue, aside: NewFIFO[T](math.MaxInt)}
+	f.mover = f.aside.newTaker()
 	f.ctx, f.close = context.WithCancel(context.Background()) //nolint:gosec // Close calls it
 	return f
 }
 
-// Books returns the numbers. For each taker one job may be missing, or be counted twice: the one on its
-// way between the queue and the books.
+// Books returns the numbers. For each taker one job may be missing, or counted twice: the one on its way
+// between the queue and the books.
 func (f *Foreign[T]) Books() Books {
 	f.gate.Lock()
 	defer f.gate.Unlock()
-	b := f.aside.Books()
+	b := f.booksAside()
 	b.Ready += f.queue.Len()
 	if q, ok := f.queue.(requeuer[T]); ok {
 		b.Delayed += q.Delayed()
@@ -71,16 +82,30 @@ func (f *Foreign[T]) Books() Books {
 	return b
 }
 
+func (f *Foreign[T]) booksAside() Books {
+	f.aside.mu.Lock()
+	defer f.aside.mu.Unlock()
+	b := f.aside.booksLocked()
+	if f.mover.hand.View().Holds { // it waits for room in the queue
+		b.Taken--
+		b.Ready++
+	}
+	return b
+}
+
 // Close closes the queue, and then what is aside: it ends when no job that is taken can come back.
 func (f *Foreign[T]) Close() error {
 	err := f.queue.Close()
-	f.close()
 	_ = f.aside.Close()
+	f.close()
 	return err
 }
 
 // Drain takes out what the queue has and what is aside.
 func (f *Foreign[T]) Drain() []T {
+	if f.ctx.Err() != nil {
+		f.moving.Wait() // it may be about to put a retry back; it does not take long
+	}
 	var items []T
 	if q, ok := f.queue.(requeuer[T]); ok {
 		items = q.Drain()
@@ -111,25 +136,76 @@ type foreignTaker[T any] struct {
 }
 
 func (t *foreignTaker[T]) Next(last Outcome) (T, error) {
-	t.Settle(last)
-	v, err := t.pop()
-	switch {
-	case err == nil:
-		t.hold(v)
-		return v, nil
-	case errors.Is(err, fault.ErrClosed):
-		return t.taker.Next(None)
+	for {
+		round := t.expect(last)
+		v, err := t.pop()
+		switch {
+		case err == nil:
+			t.hold(v)
+			return v, nil
+		case !errors.Is(err, fault.ErrClosed):
+			t.expectNone()
+			return v, err
+		}
+		if v, err = t.nextAside(round); !errors.Is(err, errCameBack) {
+			return v, err
+		}
+		last = None
 	}
-	return v, err
 }
 
-func (t *foreignTaker[T]) pop() (T, error) {
+// expect settles the job that is held and has those who wait aside wait for the one that may come now.
+// It returns the round.
+func (t *foreignTaker[T]) expect(last Outcome) uint64 {
+	t.queue.mu.Lock()
+	defer t.queue.mu.Unlock()
+	t.hand.Settle(last)
+	t.queue.expected++
+	return t.feed.round
+}
+
+// hold and expectNone end what expect has begun, and nextAside does.
+
+func (t *foreignTaker[T]) hold(v T) {
+	t.queue.mu.Lock()
+	defer t.queue.mu.Unlock()
+	t.queue.expected--
+	t.hand.Hold(v)
+}
+
+func (t *foreignTaker[T]) expectNone() {
+	t.queue.mu.Lock()
+	t.queue.expected--
+	var done settled[T]
+	t.queue.endLocked(&done)
+	t.queue.mu.Unlock()
+	done.notify()
+}
+
+// errCameBack ends a wait aside: a job went back to the queue.
+var errCameBack = errors.New("look into the queue again")
+
+// nextAside waits for a retry, or for the end. The queue was over when its round was the given one.
+func (t *foreignTaker[T]) nextAside(round uint64) (v T, err error) {
+	t.queue.mu.Lock()
+	t.queue.expected--
+	if t.feed.round != round {
+		t.queue.mu.Unlock()
+		return v, errCameBack
+	}
+	if t.queue.availableLocked() { // retries are aside only if none goes back to the queue
+		t.queue.mu.Unlock()
+		return t.taker.Next(None)
+	}
+	return t.waitAndUnlock()
+}
+
+func (t *foreignTaker[T]) pop() (v T, err error) {
 	if t.ctx.Err() != nil {
-		var zero T
-		return zero, fault.ErrStopped
+		return v, fault.ErrStopped
 	}
 	t.feed.gate.RLock()
-	t.feed.gate.RUnlock() //nolint:staticcheck // nothing is guarded: this is a gate to pass
+	t.feed.gate.RUnlock() //nolint:staticcheck // nothing is guarded: it is passed
 	if q, ok := t.feed.queue.(popper[T]); ok {
 		return q.PopContext(t.ctx)
 	}
@@ -137,15 +213,28 @@ func (t *foreignTaker[T]) pop() (T, error) {
 }
 
 func (t *foreignTaker[T]) Requeue(v T, delay time.Duration) error {
-	if q, ok := t.feed.queue.(requeuer[T]); ok {
-		if err := q.Requeue(v, delay); err != nil {
-			return err
-		}
-		t.Settle(None)
-		return nil
+	q, ok := t.feed.queue.(requeuer[T])
+	if !ok {
+		t.feed.startMover()
+		return t.taker.Requeue(v, delay)
 	}
-	t.feed.mover.Do(func() { go t.feed.move() })
-	return t.taker.Requeue(v, delay)
+	if err := q.Requeue(v, delay); err != nil {
+		return err
+	}
+	t.cameBack()
+	return nil
+}
+
+// cameBack settles a job that went back to the queue, and sends those there who wait aside: none of
+// them may be left here for the end, when this taker may be one that takes no more.
+func (t *foreignTaker[T]) cameBack() {
+	t.queue.mu.Lock()
+	t.hand.Settle(None)
+	t.feed.round++
+	var done settled[T]
+	t.queue.dismissLocked(errCameBack, &done)
+	t.queue.mu.Unlock()
+	done.notify()
 }
 
 // Stop ends a Next that waits, if the queue has a Pop that can be ended.
@@ -154,34 +243,58 @@ func (t *foreignTaker[T]) Stop() {
 	t.taker.Stop()
 }
 
-// move brings the retries whose time has come to the queue, until that is closed. Then the takers get
-// them from aside.
+// startMover starts the mover, once, unless the feed is closed: then the takers get what is aside.
+func (f *Foreign[T]) startMover() {
+	f.aside.mu.Lock()
+	defer f.aside.mu.Unlock()
+	if !f.moves && !f.aside.closed {
+		f.moves = true
+		f.moving.Go(f.move)
+	}
+}
+
+// move brings the retries whose time has come to the queue, until that is closed.
 func (f *Foreign[T]) move() {
-	t := f.aside.newTaker()
-	stop := context.AfterFunc(f.ctx, t.Stop)
+	stop := context.AfterFunc(f.ctx, f.mover.Stop)
 	defer stop()
 	for {
-		v, err := t.Next(None)
+		v, err := f.mover.Next(None)
 		if err != nil {
 			return
 		}
 		switch err := f.push(v); {
 		case err == nil:
-		case errors.Is(err, fault.ErrFull):
-			_ = t.Requeue(v, fullAgain)
-		default:
-			_ = t.Requeue(v, 0)
+		case errors.Is(err, fault.ErrClosed), f.ctx.Err() != nil:
+			_ = f.mover.Requeue(v, 0)
 			return
+		default: // the others first: it may be refused for what it is
+			_ = f.mover.Requeue(v, refusedAgain)
 		}
 	}
 }
 
-// fullAgain is how long the mover waits for room in a queue that can't say when there is some.
-const fullAgain = 10 * time.Millisecond
+const (
+	// fullAgain is how long the mover waits for room in a queue that can't say when there is some.
+	fullAgain = 10 * time.Millisecond
 
+	// refusedAgain is how long a retry stays aside that the queue has refused for a reason of its own.
+	refusedAgain = time.Second
+)
+
+// push waits while the queue is full.
 func (f *Foreign[T]) push(v T) error {
 	if q, ok := f.queue.(pusher[T]); ok {
 		return q.PushContext(f.ctx, v)
 	}
-	return f.queue.Push(v)
+	for {
+		err := f.queue.Push(v)
+		if !errors.Is(err, fault.ErrFull) {
+			return err
+		}
+		select {
+		case <-time.After(fullAgain):
+		case <-f.ctx.Done():
+			return context.Cause(f.ctx)
+		}
+	}
 }

@@ -27,17 +27,24 @@ func (q *FIFO[T]) newTaker() *taker[T] {
 	return t
 }
 
-func (t *taker[T]) Next(last Outcome) (v T, err error) {
+func (t *taker[T]) Next(last Outcome) (T, error) {
 	q := t.queue
 	q.mu.Lock()
 	t.hand.Settle(last)
-	if q.ready.n > 0 && !t.stopped {
+	if q.availableLocked() && !t.stopped {
 		v, admitted := q.takeLocked()
 		t.hand.Hold(v)
 		q.mu.Unlock()
 		admitted.notify()
 		return v, nil
 	}
+	return t.waitAndUnlock()
+}
+
+// waitAndUnlock waits for an item when none is available, or the taker is stopped. It lets go of the
+// lock.
+func (t *taker[T]) waitAndUnlock() (v T, err error) {
+	q := t.queue
 	var done settled[T]
 	switch {
 	case t.stopped:
@@ -79,13 +86,6 @@ func (t *taker[T]) View() View[T] {
 	t.queue.mu.Lock()
 	defer t.queue.mu.Unlock()
 	return t.hand.View()
-}
-
-// hold is for jobs that come from elsewhere.
-func (t *taker[T]) hold(v T) {
-	t.queue.mu.Lock()
-	defer t.queue.mu.Unlock()
-	t.hand.Hold(v)
 }
 
 func (t *taker[T]) Settle(last Outcome) {
