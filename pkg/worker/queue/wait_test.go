@@ -310,7 +310,7 @@ func TestARequeuedJobGoesBehindThoseThatWereThere(t *testing.T) {
 		goPop(t.Context(), q).wantJob(t, urgent)
 		goPop(t.Context(), q).wantJob(t, a)
 		mustPush(t, q, b)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		mustRequeue(t, q, a, 0) // it counts as created now
 		urgent.priority = -1
 		mustRequeue(t, q, urgent, -time.Hour) // the queue asks again

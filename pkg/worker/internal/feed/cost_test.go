@@ -262,7 +262,7 @@ func BenchmarkProducersAndConsumers(b *testing.B) {
 				case <-b.Context().Done():
 				}
 			}, func() { close(c) }, func() {
-				for range c { //nolint:revive // there is nothing to do
+				for range c {
 				}
 			})
 		})
