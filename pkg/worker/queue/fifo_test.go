@@ -126,10 +126,7 @@ func TestOneWhoPushesAndOneWhoPopsKeepTheOrder(t *testing.T) {
 
 // Who has a queue as a part of a type of his own, with another Push or Pop, wants a pool to call it.
 func TestAQueueIsAFeedOnlyForItself(t *testing.T) {
-	for name, own := range map[string]interface {
-		worker.Requeuer
-		Feed(owner any) feed.Feed[worker.Job]
-	}{
+	for name, own := range map[string]feeding{
 		"FIFO":     queue.New(1),
 		"Priority": newPriority(t, 1, 0),
 	} {
@@ -153,32 +150,53 @@ func TestAQueueIsAFeedOnlyForItself(t *testing.T) {
 	}
 }
 
+// feeding is a queue that is a feed too.
+type feeding interface {
+	worker.Requeuer
+	worker.QueueContext
+	Feed(owner any) feed.Feed[worker.Job]
+}
+
 func TestAJobThatAWorkerHoldsKeepsAPopWaiting(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		for _, q := range []interface {
-			worker.Requeuer
-			worker.QueueContext
-			Feed(owner any) feed.Feed[worker.Job]
-		}{queue.New(2), newPriority(t, 2, 0)} {
-			a, b := &job{name: "a"}, &job{name: "b"}
-			mustPush(t, q, a)
-			mustPush(t, q, b)
-			first, second := q.Feed(q).NewTaker(), q.Feed(q).NewTaker()
-			for _, taker := range []feed.Taker[worker.Job]{first, second} {
-				if _, err := taker.Next(feed.None); err != nil {
-					t.Fatalf("Next: %v", err)
+	for _, delay := range []time.Duration{0, time.Minute} {
+		synctest.Test(t, func(t *testing.T) {
+			for _, q := range []feeding{queue.New(2), newPriority(t, 2, 0)} {
+				a, b := &job{name: "a"}, &job{name: "b"}
+				mustPush(t, q, a)
+				mustPush(t, q, b)
+				first, second := q.Feed(q).NewTaker(), q.Feed(q).NewTaker()
+				for _, taker := range []feed.Taker[worker.Job]{first, second} {
+					if _, err := taker.Next(feed.None); err != nil {
+						t.Fatalf("Next: %v", err)
+					}
 				}
+				mustClose(t, q)
+				pop, other := goPop(t.Context(), q), goPop(t.Context(), q)
+				first.Settle(feed.Succeeded)
+				pop.wantWaiting(t)
+				if err := second.Requeue(b, delay); err != nil {
+					t.Fatalf("Requeue: %v", err)
+				}
+				time.Sleep(delay)
+				pop.wantJob(t, b)
+				other.wantErr(t, worker.ErrClosed)
 			}
-			mustClose(t, q)
-			pop, other := goPop(t.Context(), q), goPop(t.Context(), q)
-			first.Settle(feed.Succeeded)
-			pop.wantWaiting(t)
-			if err := second.Requeue(b, time.Minute); err != nil {
-				t.Fatalf("Requeue: %v", err)
+		})
+	}
+}
+
+func TestAWorkerTakesADueJobBeforeALessUrgentOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newPriority(t, 2, 0)
+		urgent, other := &job{name: "urgent", priority: 1}, &job{name: "other"}
+		mustRequeue(t, q, urgent, time.Minute)
+		mustPush(t, q, other)
+		time.Sleep(time.Minute)
+		taker := q.Feed(q).NewTaker()
+		for _, want := range []*job{urgent, other} {
+			if j, err := taker.Next(feed.Succeeded); j != worker.Job(want) || err != nil {
+				t.Fatalf("took %v, %v; want %v", j, err, want)
 			}
-			time.Sleep(time.Minute)
-			pop.wantJob(t, b)
-			other.wantErr(t, worker.ErrClosed)
 		}
 	})
 }

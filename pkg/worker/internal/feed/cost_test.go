@@ -122,6 +122,12 @@ func heapInUse() uint64 {
 	return stats.HeapAlloc
 }
 
+// large is a job with memory of its own: small ones share a block, and are collected together.
+type large struct {
+	job
+	_ [8]int
+}
+
 func TestAJobThatHasLeftCanBeCollected(t *testing.T) {
 	for name, leave := range map[string]func(q *feed.FIFO[worker.Job], taker feed.Taker[worker.Job], j worker.Job){
 		"popped": func(q *feed.FIFO[worker.Job], _ feed.Taker[worker.Job], j worker.Job) {
@@ -163,7 +169,7 @@ func TestAJobThatHasLeftCanBeCollected(t *testing.T) {
 			taker := q.NewTaker()
 			collected := make(chan struct{})
 			func() {
-				j := &job{id: 1}
+				j := &large{}
 				runtime.AddCleanup(j, func(done chan struct{}) { close(done) }, collected)
 				leave(q, taker, j)
 			}()
@@ -172,6 +178,27 @@ func TestAJobThatHasLeftCanBeCollected(t *testing.T) {
 			runtime.KeepAlive(taker)
 		})
 	}
+}
+
+// A worker runs for as long as its pool: it must not remember the jobs of before.
+func TestAJobThatAWorkerHadCanBeCollected(t *testing.T) {
+	forAll(t, func(t *testing.T, k kind) {
+		q, f := k.make(t, 4)
+		taker := f.NewTaker()
+		collected := make(chan struct{})
+		func() {
+			j := &large{}
+			runtime.AddCleanup(j, func(done chan struct{}) { close(done) }, collected)
+			got := begin(func() (worker.Job, error) { return taker.Next(feed.None) })
+			mustPush(t, q, j)
+			<-got.done
+			mustPush(t, q, &job{id: 2})
+			mustNext(t, taker, feed.Succeeded)
+		}()
+		wantCollected(t, collected)
+		runtime.KeepAlive(taker)
+		runtime.KeepAlive(f)
+	})
 }
 
 func wantCollected(t *testing.T, collected chan struct{}) {

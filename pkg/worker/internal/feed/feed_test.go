@@ -257,6 +257,24 @@ func TestStopEndsANextThatWaitsForWhatMayComeBack(t *testing.T) {
 	})
 }
 
+func TestAfterAStopTheNextOneGetsTheRetry(t *testing.T) {
+	inBubbles(t, 2, func(t *testing.T, k kind, q worker.Queue, f feed.Feed[worker.Job]) {
+		if k.stays {
+			return // the one that is stopped waits on
+		}
+		j := jobs(1)[0]
+		mustPush(t, q, j)
+		holder, stopped := f.NewTaker(), f.NewTaker()
+		mustNext(t, holder, feed.None)
+		first, second := goNext(stopped), goNext(f.NewTaker())
+		requeue(t, holder, j, time.Minute)
+		stopped.Stop()
+		first.wantErr(t, worker.ErrStopped)
+		time.Sleep(time.Minute)
+		second.wantJob(t, j)
+	})
+}
+
 func TestAStoppedTakerSettlesAndRequeuesWhatItHolds(t *testing.T) {
 	inBubbles(t, 2, func(t *testing.T, _ kind, q worker.Queue, f feed.Feed[worker.Job]) {
 		list := jobs(2)

@@ -191,12 +191,13 @@ func TestAQueueThatTheUserClosedGivesRetriesToTheWorkers(t *testing.T) {
 			t.Fatalf("Close: %v", err)
 		}
 		waits := goNext(first)
+		begin := time.Now()
 		requeue(t, second, list[1], time.Second)
 		second.Stop()
-		time.Sleep(time.Hour)
+		time.Sleep(time.Second)
 		waits.wantJob(t, list[1])
-		if j := mustNext(t, first, feed.Succeeded); j != list[0] {
-			t.Fatalf("took %v, want %v", j, list[0])
+		if j := mustNext(t, first, feed.Succeeded); j != list[0] || time.Since(begin) != time.Minute {
+			t.Fatalf("took %v after %v, want %v after a minute", j, time.Since(begin), list[0])
 		}
 		mustClose(t, f)
 		_, err := first.Next(feed.Succeeded)
@@ -231,6 +232,71 @@ func TestCloseReturnsTheErrorOfTheQueueAndClosesAllElse(t *testing.T) {
 	wantErr(t, f.Close(), errCause)
 	_, err := f.NewTaker().Next(feed.None)
 	wantErr(t, err, worker.ErrClosed)
+}
+
+// hooked is a queue that takes jobs back, and whose Pop is a test's.
+type hooked struct {
+	worker.Requeuer
+	pop func(context.Context) (worker.Job, error)
+}
+
+func (q hooked) PopContext(ctx context.Context) (worker.Job, error) { return q.pop(ctx) }
+
+func TestAJobThatComesBackWhenTheQueueWasJustOverIsFound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := queue.New(2)
+		goOn := make(chan struct{})
+		f := feed.NewForeign[worker.Job](hooked{q, func(ctx context.Context) (worker.Job, error) {
+			j, err := q.PopContext(ctx)
+			if err != nil {
+				<-goOn
+			}
+			return j, err
+		}})
+		j := jobs(1)[0]
+		mustPush(t, q, j)
+		holder, other := f.NewTaker(), f.NewTaker()
+		mustNext(t, holder, feed.None)
+		mustClose(t, f)
+		waits := goNext(other)
+		requeue(t, holder, j, 0)
+		holder.Stop()
+		waits.wantWaiting(t)
+		close(goOn)
+		waits.wantJob(t, j)
+		other.Settle(feed.Succeeded)
+		goNext(other).wantErr(t, worker.ErrClosed)
+	})
+}
+
+// patient is a queue whose PushContext sees nothing but room and the end of its context.
+type patient struct{ *plain }
+
+func (q patient) PushContext(ctx context.Context, j worker.Job) error {
+	if err := q.Push(j); !errors.Is(err, worker.ErrFull) {
+		return err
+	}
+	<-ctx.Done()
+	return context.Cause(ctx)
+}
+
+func TestCloseEndsTheWaitOfARetryForRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := patient{newPlain(1)}
+		f := feed.NewForeign[worker.Job](q)
+		list := fullWithRetries(t, q, f)
+		begin := time.Now()
+		mustClose(t, f)
+		taker := f.NewTaker()
+		var taken []worker.Job
+		for range list {
+			taken = append(taken, mustNext(t, taker, feed.Succeeded))
+		}
+		wantSame(t, list, taken)
+		if waited := time.Since(begin); waited != 0 {
+			t.Fatalf("the retries, all due, came after %v", waited)
+		}
+	})
 }
 
 // A queue that can't be drained at once is popped empty, one by one.
