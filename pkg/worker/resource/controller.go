@@ -146,6 +146,15 @@ func (c *Controller) Release(usage worker.ResourceUsage) {
 	c.serveLocked()
 }
 
+// Reserve is AcquireContext that returns what gives the resources back. release may be called by anybody
+// and again: the first call counts, so that it can be deferred and called earlier as well.
+func (c *Controller) Reserve(ctx context.Context, usage worker.ResourceUsage) (release func(), err error) {
+	if err := c.AcquireContext(ctx, usage); err != nil {
+		return nil, err
+	}
+	return sync.OnceFunc(func() { c.Release(usage) }), nil
+}
+
 // Status returns current usage.
 func (c *Controller) Status() worker.ResourceStatus {
 	c.mu.Lock()

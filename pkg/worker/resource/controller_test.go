@@ -23,6 +23,27 @@ func TestControllerKeepsTheContractOfResourceController(t *testing.T) {
 	})
 }
 
+func TestWhatWasReservedIsReleasedOnceHoweverOften(t *testing.T) {
+	c := resource.NewController(worker.ResourceLimits{Files: 3})
+	mustAcquire(t, c, worker.ResourceUsage{Files: 1})
+	release, err := c.Reserve(t.Context(), worker.ResourceUsage{Files: 2})
+	wantErr(t, err, nil)
+	if used := c.Status().Used.Files; used != 3 {
+		t.Errorf("%d files are in use, want 3", used)
+	}
+	for range 3 {
+		release()
+		if used := c.Status().Used.Files; used != 1 {
+			t.Errorf("%d files are in use, want the 1 that others hold", used)
+		}
+	}
+	release, err = c.Reserve(t.Context(), worker.ResourceUsage{Files: 4})
+	wantErr(t, err, worker.ErrTooLarge)
+	if release != nil {
+		t.Error("there is something to release")
+	}
+}
+
 func TestControllerIsFair(t *testing.T) {
 	resourcetest.RunFair(t, func(_ *testing.T, limits worker.ResourceLimits) worker.ResourceController {
 		return resource.NewController(limits)
