@@ -7,42 +7,26 @@ import (
 	"github.com/workerpool-dev/workerpool/pkg/worker"
 )
 
-// The dimensions of amounts.
-const (
-	memory = iota
-	cpu
-	files
-	dimensions
-)
-
 // amounts is a number of bytes, of billionths of a core, and of files: whole numbers, so that what
-// was added and taken away again leaves nothing behind.
-type amounts [dimensions]int64
+// was added and taken away again leaves nothing behind. It is a struct and not an array because the
+// compiler keeps one in registers.
+type amounts struct{ memory, cpu, files int64 }
 
 func (a amounts) add(b amounts) amounts {
-	for d := range a {
-		a[d] += b[d]
-	}
-	return a
+	return amounts{a.memory + b.memory, a.cpu + b.cpu, a.files + b.files}
 }
 
 func (a amounts) sub(b amounts) amounts {
-	for d := range a {
-		a[d] -= b[d]
-	}
-	return a
+	return amounts{a.memory - b.memory, a.cpu - b.cpu, a.files - b.files}
 }
 
 // within reports whether a is covered by b in all that it uses. What it does not use does not matter,
 // even where b is negative.
 func (a amounts) within(b amounts) bool {
-	for d := range a {
-		if a[d] > 0 && a[d] > b[d] {
-			return false
-		}
-	}
-	return true
+	return covered(a.memory, b.memory) && covered(a.cpu, b.cpu) && covered(a.files, b.files)
 }
+
+func covered(want, have int64) bool { return want <= have || want == 0 }
 
 // fromUsage returns ErrInvalid for negative amounts and for what is not a finite number.
 func fromUsage(u worker.ResourceUsage) (amounts, error) {
@@ -57,13 +41,14 @@ func fromLimits(l worker.ResourceLimits) amounts {
 	if l.Memory < 0 || l.Files < 0 || !finite(l.CPU) {
 		panic(fmt.Sprintf("resource: limits of memory %d, cpu %v, files %d make no sense", l.Memory, l.CPU, l.Files))
 	}
-	limits := amounts{l.Memory, billionths(l.CPU), int64(l.Files)}
-	for d := range limits {
-		if limits[d] == 0 {
-			limits[d] = math.MaxInt64
-		}
+	return amounts{limit(l.Memory), limit(billionths(l.CPU)), limit(int64(l.Files))}
+}
+
+func limit(n int64) int64 {
+	if n == 0 {
+		return math.MaxInt64
 	}
-	return limits
+	return n
 }
 
 func finite(cores float64) bool {
@@ -88,5 +73,5 @@ func billionths(cores float64) int64 {
 }
 
 func (a amounts) usage() worker.ResourceUsage {
-	return worker.ResourceUsage{Memory: a[memory], CPU: float64(a[cpu]) / billion, Files: int(a[files])}
+	return worker.ResourceUsage{Memory: a.memory, CPU: float64(a.cpu) / billion, Files: int(a.files)}
 }

@@ -46,11 +46,13 @@ func cores(billionths int64) string {
 
 // checkLimits returns a *TooLargeError if want can't be had even when nothing is in use.
 func checkLimits(want, limits amounts) error {
-	names := [dimensions]string{Memory, CPU, Files}
-	for d, name := range names {
-		if want[d] > limits[d] {
-			return &TooLargeError{Resource: name, Want: want[d], Limit: limits[d]}
-		}
+	switch {
+	case want.memory > limits.memory:
+		return &TooLargeError{Memory, want.memory, limits.memory}
+	case want.cpu > limits.cpu:
+		return &TooLargeError{CPU, want.cpu, limits.cpu}
+	case want.files > limits.files:
+		return &TooLargeError{Files, want.files, limits.files}
 	}
 	return nil
 }
