@@ -1,6 +1,7 @@
 package v1alpha1
 
 import (
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
@@ -16,6 +17,7 @@ import (
 // +kubebuilder:printcolumn:name="State",type=string,JSONPath=`.status.state`
 // +kubebuilder:printcolumn:name="Attempts",type=integer,JSONPath=`.status.attempts`
 // +kubebuilder:printcolumn:name="Worker",type=string,JSONPath=`.status.worker`
+// +kubebuilder:printcolumn:name="Completions",type=string,JSONPath=`.status.completions`
 // +kubebuilder:printcolumn:name="Started",type=date,JSONPath=`.status.startTime`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.reason`,priority=1
@@ -26,7 +28,7 @@ type Job struct {
 	// +optional
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
-	// spec is what to run. All of it but priority and ttlSecondsAfterFinished is immutable.
+	// spec is what to run. All of it but suspend, priority and ttlSecondsAfterFinished is immutable.
 	// +required
 	Spec JobSpec `json:"spec,omitzero"`
 
@@ -39,9 +41,16 @@ type Job struct {
 
 // JobSpec is what to run.
 //
-// +kubebuilder:validation:XValidation:rule="has(self.command) || has(self.args)",message="command must be set: it is the program to run, followed by its arguments"
+// +kubebuilder:validation:XValidation:rule="has(self.command) || has(self.http) || has(self.args)",message="command must be set, the program to run, or http, for a pool whose workers serve HTTP"
+// +kubebuilder:validation:XValidation:rule="!has(self.command) || !has(self.http)",message="command and http may not both be set: a Job is one or the other"
 // +kubebuilder:validation:XValidation:rule="has(self.command) || !has(self.args)",message="command must be set where args is: the image's entrypoint is not used"
-// +kubebuilder:validation:XValidation:rule="has(self.command) == has(oldSelf.command) && has(self.args) == has(oldSelf.args) && has(self.env) == has(oldSelf.env) && has(self.workingDir) == has(oldSelf.workingDir)",message="only priority and ttlSecondsAfterFinished may be changed: make a new Job"
+// +kubebuilder:validation:XValidation:rule="!has(self.http) || !(has(self.env) || has(self.workingDir) || has(self.stdin))",message="env, workingDir and stdin are for commands: an HTTP Job has headers and a body"
+// +kubebuilder:validation:XValidation:rule="!has(self.http) || !has(self.onFailure)",message="onFailure is a command, which the workers of an HTTP Job can't run"
+// +kubebuilder:validation:XValidation:rule="!has(self.items) || !has(self.completions)",message="items and completions may not both be set: items has one task for each item"
+// +kubebuilder:validation:XValidation:rule="!has(self.parallelism) || has(self.items) || has(self.completions)",message="parallelism is for Jobs with completions or items"
+// +kubebuilder:validation:XValidation:rule="self.execution != 'AtMostOnce' || !(has(self.items) || has(self.completions))",message="a Job that runs AtMostOnce may not have completions or items"
+// +kubebuilder:validation:XValidation:rule="self.execution != 'AtMostOnce' || !(has(self.maxRetries) && self.maxRetries > 0 || has(self.failurePolicy))",message="a Job that runs AtMostOnce may not be retried: leave out maxRetries and failurePolicy"
+// +kubebuilder:validation:XValidation:rule="has(self.command) == has(oldSelf.command) && has(self.args) == has(oldSelf.args) && has(self.env) == has(oldSelf.env) && has(self.workingDir) == has(oldSelf.workingDir) && has(self.stdin) == has(oldSelf.stdin) && has(self.http) == has(oldSelf.http) && has(self.resources) == has(oldSelf.resources) && has(self.maxRetries) == has(oldSelf.maxRetries) && has(self.backoff) == has(oldSelf.backoff) && has(self.failurePolicy) == has(oldSelf.failurePolicy) && has(self.timeoutSeconds) == has(oldSelf.timeoutSeconds) && has(self.activeDeadlineSeconds) == has(oldSelf.activeDeadlineSeconds) && has(self.completions) == has(oldSelf.completions) && has(self.parallelism) == has(oldSelf.parallelism) && has(self.items) == has(oldSelf.items) && has(self.startAfter) == has(oldSelf.startAfter) && has(self.onFailure) == has(oldSelf.onFailure)",message="only suspend, priority and ttlSecondsAfterFinished may be changed: make a new Job"
 type JobSpec struct {
 	// pool is the name of the WorkerPool, in the same namespace, that runs the Job. If there is none
 	// of this name, the Job waits until there is.
@@ -63,7 +72,8 @@ type JobSpec struct {
 	// +kubebuilder:validation:XValidation:rule="size(self[0]) > 0",message="command must begin with the name of a program"
 	Command []string `json:"command,omitempty"`
 
-	// args are further arguments, after those of command.
+	// args are further arguments, after those of command. With items, each `{}` in them is replaced by
+	// the task's item.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MinItems=1
@@ -90,19 +100,332 @@ type JobSpec struct {
 	// +kubebuilder:validation:XValidation:rule="self.startsWith('/')",message="workingDir must be an absolute path"
 	WorkingDir string `json:"workingDir,omitempty"`
 
-	// priority of the Job in its pool's queue: higher goes first.
+	// stdin is what the program reads from its standard input: nothing if unset.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=524288
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="stdin is immutable: make a new Job"
+	Stdin string `json:"stdin,omitempty"`
+
+	// http is the request to make, for pools whose handler is HTTP.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="http is immutable: make a new Job"
+	HTTP *HTTPRequest `json:"http,omitempty"`
+
+	// priority of the Job in its pool's queue: higher goes first. One step is worth the pool's
+	// queue.agingSeconds of waiting.
 	// +optional
 	// +default=0
 	// +kubebuilder:validation:Minimum=-1000
 	// +kubebuilder:validation:Maximum=1000
 	Priority *int32 `json:"priority,omitempty"`
 
-	// ttlSecondsAfterFinished is how long the Job is kept after it has finished; then it is deleted.
+	// resources are what each task takes from its worker while it runs.
 	// +optional
-	// +default=86400
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="resources is immutable: make a new Job"
+	Resources *JobResources `json:"resources,omitempty"`
+
+	// maxRetries is how often a task that failed is tried again after the first try: that of the pool's
+	// jobDefaults if unset, else 0. Tries that were cut off by the removal or the loss of their worker
+	// do not count.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=10000
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="maxRetries is immutable: make a new Job"
+	MaxRetries *int32 `json:"maxRetries,omitempty"`
+
+	// backoff is how long a failed task waits before it is tried again: that of the pool's jobDefaults
+	// if unset, as a whole. It takes no slot meanwhile.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="backoff is immutable: make a new Job"
+	Backoff *Backoff `json:"backoff,omitempty"`
+
+	// failurePolicy decides what a failure means. Without it, or where no rule matches, a failed task is
+	// retried as often as maxRetries says.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="failurePolicy is immutable: make a new Job"
+	FailurePolicy *FailurePolicy `json:"failurePolicy,omitempty"`
+
+	// timeoutSeconds is how long one try may run: that of the pool's jobDefaults if unset, else there is
+	// no limit. Then all processes of the try get SIGTERM, and SIGKILL after
+	// terminationGracePeriodSeconds; it has failed for the reason Timeout.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=31536000
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="timeoutSeconds is immutable: make a new Job"
+	TimeoutSeconds *int32 `json:"timeoutSeconds,omitempty"`
+
+	// activeDeadlineSeconds is how long the Job may take from its creation, waiting included. Then it
+	// fails for good for the reason DeadlineExceeded, and what runs of it is ended as by a timeout.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=315360000
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="activeDeadlineSeconds is immutable: make a new Job"
+	ActiveDeadlineSeconds *int32 `json:"activeDeadlineSeconds,omitempty"`
+
+	// terminationGracePeriodSeconds is the time from SIGTERM to SIGKILL when a try is ended: by a timeout,
+	// the deadline, suspension, or because the Job was deleted.
+	// +optional
+	// +default=10
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=86400
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="terminationGracePeriodSeconds is immutable: make a new Job"
+	TerminationGracePeriodSeconds *int32 `json:"terminationGracePeriodSeconds,omitempty"`
+
+	// completions makes this an indexed Job, of so many tasks. Each runs with its index, from 0, in the
+	// environment variable JOB_COMPLETION_INDEX. All of them run, and the Job fails in the end if one of
+	// them has failed for good.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100000
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="completions is immutable: make a new Job"
+	Completions *int32 `json:"completions,omitempty"`
+
+	// parallelism is how many tasks of the Job may run at once: 1000, the most that may, if unset.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="parallelism is immutable: make a new Job"
+	Parallelism *int32 `json:"parallelism,omitempty"`
+
+	// items makes this an indexed Job with one task for each item. A task has its item in the environment
+	// variable JOB_ITEM, and in place of each `{}` in args. Together they may have 512 KiB.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=10000
+	// +kubebuilder:validation:items:MaxLength=1024
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="items is immutable: make a new Job"
+	// +kubebuilder:validation:XValidation:rule="self.map(i, size(bytes(i))).sum() <= 524288",message="items may have 512 KiB together"
+	// +kubebuilder:validation:XValidation:rule="self.all(i, size(bytes(i)) <= 1024)",message="an item may have 1024 bytes"
+	Items []string `json:"items,omitempty"`
+
+	// startAfter is a time before which the Job is not started.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="startAfter is immutable: make a new Job"
+	StartAfter *metav1.Time `json:"startAfter,omitempty"`
+
+	// suspend takes the Job out of the queue while it is true. What runs of it is stopped, as by a
+	// timeout, and runs again later; that does not count as a try.
+	// +optional
+	// +default=false
+	Suspend *bool `json:"suspend,omitempty"` //nolint:kubeapilinter // as in batch/v1
+
+	// execution is AtLeastOnce, or AtMostOnce for work that must never run twice: such a Job fails for
+	// the reason Interrupted if it was cut off, and is not tried again.
+	// +optional
+	// +default="AtLeastOnce"
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="execution is immutable: make a new Job"
+	Execution Execution `json:"execution,omitempty"`
+
+	// onFailure is run in a worker when the Job has failed for good, before that is recorded. It runs at
+	// least once.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="onFailure is immutable: make a new Job"
+	OnFailure *FailureHandler `json:"onFailure,omitempty"`
+
+	// ttlSecondsAfterFinished is how long the Job is kept after it has finished; then it is deleted. It
+	// is that of the pool's jobDefaults if unset, else 86400.
+	// +optional
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=315360000
 	TTLSecondsAfterFinished *int32 `json:"ttlSecondsAfterFinished,omitempty"`
+}
+
+// Execution is how often a Job may be run.
+//
+// +kubebuilder:validation:Enum=AtLeastOnce;AtMostOnce
+type Execution string
+
+// Values of Execution.
+const (
+	// AtLeastOnce runs a task again if it was cut off.
+	AtLeastOnce Execution = "AtLeastOnce"
+	// AtMostOnce never does.
+	AtMostOnce Execution = "AtMostOnce"
+)
+
+// HTTPRequest is a request to a worker. A status of 2xx is a success, one of 4xx a failure that is not
+// retried, but for 408 and 429; all others are failures.
+type HTTPRequest struct {
+	// method of the request.
+	// +optional
+	// +default="POST"
+	// +kubebuilder:validation:Enum=GET;HEAD;POST;PUT;PATCH;DELETE
+	Method string `json:"method,omitempty"`
+
+	// path and query of the request. With items, each `{}` in it is replaced by the task's item, escaped.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=4096
+	// +kubebuilder:validation:XValidation:rule="self.matches('^/[!-~]*$')",message="path must begin with a slash and have no spaces or characters that are not ASCII: escape them"
+	Path string `json:"path,omitempty"`
+
+	// headers of the request. The Job's name, UID, index and try are in headers whose names begin with
+	// `Workerpool-`.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=64
+	Headers []HTTPHeader `json:"headers,omitempty"`
+
+	// body of the request.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=524288
+	Body string `json:"body,omitempty"`
+}
+
+// HTTPHeader is a header of a request.
+type HTTPHeader struct {
+	// name of the header.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=256
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[-!#$%&*+.^_|~0-9A-Za-z]+$')",message="name must be the name of an HTTP header"
+	// +kubebuilder:validation:XValidation:rule="!(self.lowerAscii() in ['connection', 'content-length', 'host', 'keep-alive', 'te', 'trailer', 'transfer-encoding', 'upgrade'])",message="this header is set by the agent"
+	Name string `json:"name,omitempty"`
+
+	// value of the header.
+	// +optional
+	// +kubebuilder:validation:MinLength=0
+	// +kubebuilder:validation:MaxLength=8192
+	// +kubebuilder:validation:XValidation:rule="!self.matches('[\\x00-\\x08\\x0a-\\x1f\\x7f]')",message="value may not have control characters"
+	Value *string `json:"value,omitempty"`
+}
+
+// JobResources are what a task takes from its worker. What is unset of cpu and memory is an equal part of
+// the worker for each of its slots.
+//
+// +kubebuilder:validation:MinProperties=1
+type JobResources struct {
+	// cpu is the part of the worker's processors that is kept for the task. It decides how many tasks a
+	// worker runs at once, and is not a cap.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="quantity(string(self)).compareTo(quantity('0')) > 0",message="cpu must be more than 0"
+	CPU *resource.Quantity `json:"cpu,omitempty"`
+
+	// memory that is kept for the task. A command whose processes together take more is ended, for the
+	// reason MemoryExceeded.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="quantity(string(self)).compareTo(quantity('0')) > 0",message="memory must be more than 0"
+	Memory *resource.Quantity `json:"memory,omitempty"`
+
+	// files is how many files each process of the task may have open at once.
+	// +optional
+	// +kubebuilder:validation:Minimum=4
+	// +kubebuilder:validation:Maximum=1048576
+	Files *int32 `json:"files,omitempty"`
+}
+
+// Backoff is a wait that grows from one retry to the next, by chance up to a half shorter.
+type Backoff struct {
+	// initialSeconds is the wait before the first retry.
+	// +optional
+	// +default=1
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=86400
+	InitialSeconds *int32 `json:"initialSeconds,omitempty"`
+
+	// factor by which it grows with each retry.
+	// +optional
+	// +default=2
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=10
+	Factor *int32 `json:"factor,omitempty"`
+
+	// maxSeconds is the longest wait.
+	// +optional
+	// +default=300
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=86400
+	MaxSeconds *int32 `json:"maxSeconds,omitempty"`
+}
+
+// FailurePolicy decides what a failure means.
+type FailurePolicy struct {
+	// rules are looked at in order; the first that matches decides.
+	// +required
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=20
+	Rules []FailureRule `json:"rules,omitempty"`
+}
+
+// FailureRule decides about the failures that it names.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.exitCodes) != has(self.reasons)",message="a rule must have exitCodes or reasons, and not both"
+type FailureRule struct {
+	// action is what happens: Fail the whole Job at once, Retry the task if it has retries left, or Ignore:
+	// try it again without counting it.
+	// +required
+	Action FailureAction `json:"action,omitempty"`
+
+	// exitCodes of the command that the rule is about.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=255
+	// +kubebuilder:validation:items:Minimum=1
+	// +kubebuilder:validation:items:Maximum=255
+	ExitCodes []int32 `json:"exitCodes,omitempty"`
+
+	// reasons of failures that the rule is about.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=8
+	Reasons []FailureReason `json:"reasons,omitempty"`
+}
+
+// FailureAction is what a rule does.
+//
+// +kubebuilder:validation:Enum=Fail;Retry;Ignore
+type FailureAction string
+
+// Values of FailureAction.
+const (
+	// ActionFail fails the whole Job at once, other tasks of it too.
+	ActionFail FailureAction = "Fail"
+	// ActionRetry tries the task again, if it has retries left.
+	ActionRetry FailureAction = "Retry"
+	// ActionIgnore tries the task again, and does not count it.
+	ActionIgnore FailureAction = "Ignore"
+)
+
+// FailureReason is a reason that a rule can be about.
+//
+// +kubebuilder:validation:Enum=ExitCode;Timeout;MemoryExceeded;OOMKilled;CannotStart;WorkerLost;Interrupted;HTTPStatus
+type FailureReason string
+
+// FailureHandler is a command that is told of a Job's failure: the environment variables
+// JOB_FAILURE_REASON and JOB_FAILURE_MESSAGE say why it failed.
+type FailureHandler struct {
+	// command is the program to run and its first arguments.
+	// +required
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=256
+	// +kubebuilder:validation:items:MaxLength=32768
+	// +kubebuilder:validation:XValidation:rule="size(self[0]) > 0",message="command must begin with the name of a program"
+	Command []string `json:"command,omitempty"`
+
+	// args are further arguments, after those of command.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=1024
+	// +kubebuilder:validation:items:MaxLength=32768
+	Args []string `json:"args,omitempty"`
+
+	// env are environment variables for the program, over those of the Job and of the container.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=256
+	Env []EnvVar `json:"env,omitempty"`
 }
 
 // EnvVar is one environment variable.
@@ -151,16 +474,38 @@ const (
 	ReasonPoolNotFound = "PoolNotFound"
 	// ReasonQueueFull: the pool's queue is full; the Job comes in, in order, as room appears.
 	ReasonQueueFull = "QueueFull"
+	// ReasonDoesNotFit: no worker of the pool is large enough.
+	ReasonDoesNotFit = "DoesNotFit"
+	// ReasonWrongHandler: the Job is a command and the pool's workers serve HTTP, or the other way round.
+	ReasonWrongHandler = "WrongHandler"
+	// ReasonSuspended: the Job is suspended.
+	ReasonSuspended = "Suspended"
+	// ReasonNotYet: startAfter has not come.
+	ReasonNotYet = "NotYet"
 	// ReasonRetrying: an attempt was cut off or failed; the Job will be tried again.
 	ReasonRetrying = "Retrying"
+	// ReasonOnFailure: the Job has failed, and its onFailure is to run, or runs.
+	ReasonOnFailure = "OnFailure"
 	// ReasonExitCode: the command ended with an exit code other than 0.
 	ReasonExitCode = "ExitCode"
+	// ReasonTimeout: a try took longer than timeoutSeconds.
+	ReasonTimeout = "Timeout"
+	// ReasonDeadlineExceeded: the Job took longer than activeDeadlineSeconds.
+	ReasonDeadlineExceeded = "DeadlineExceeded"
+	// ReasonMemoryExceeded: the command took more than resources.memory.
+	ReasonMemoryExceeded = "MemoryExceeded"
+	// ReasonOOMKilled: the worker ran out of memory, and the command was furthest over its share.
+	ReasonOOMKilled = "OOMKilled"
 	// ReasonCannotStart: the command could not be started; the message is the system's.
 	ReasonCannotStart = "CannotStart"
 	// ReasonWorkerLost: worker after worker was lost while it ran the Job.
 	ReasonWorkerLost = "WorkerLost"
-	// ReasonInterrupted: the attempt was cut off by the removal of its worker.
+	// ReasonInterrupted: the attempt was cut off by the removal of its worker, or by suspension.
 	ReasonInterrupted = "Interrupted"
+	// ReasonHTTPStatus: the worker's answer has a status other than 2xx, or there was none.
+	ReasonHTTPStatus = "HTTPStatus"
+	// ReasonIndexesFailed: tasks of an indexed Job have failed for good.
+	ReasonIndexesFailed = "IndexesFailed"
 )
 
 // Conditions of a Job.
@@ -169,11 +514,17 @@ const (
 	JobComplete = "Complete"
 	// JobFailedCondition is true once the Job has failed for good.
 	JobFailedCondition = "Failed"
+	// JobFailureTarget is true once it is clear that the Job will fail: what runs of it is being ended,
+	// or its onFailure is to run.
+	JobFailureTarget = "FailureTarget"
+	// JobSuspended is true while the Job is suspended.
+	JobSuspended = "Suspended"
 )
 
 // JobStatus is how far a Job is.
 type JobStatus struct {
-	// conditions of the Job: Complete or Failed, once it is so.
+	// conditions of the Job: Complete or Failed, once it is so; FailureTarget before it fails in
+	// steps; Suspended.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -208,10 +559,15 @@ type JobStatus struct {
 	// +optional
 	CompletionTime *metav1.MicroTime `json:"completionTime,omitempty"`
 
-	// attempts is the number of times that the Job was started.
+	// attempts is the number of times that a task of the Job was started.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	Attempts *int32 `json:"attempts,omitempty"`
+
+	// retries is the number of those that count against maxRetries; of an indexed Job, of all its tasks.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Retries *int32 `json:"retries,omitempty"`
 
 	// lostWorkers is the number of attempts that ended because their worker was lost. Five of them
 	// fail the Job.
@@ -225,7 +581,7 @@ type JobStatus struct {
 	// +kubebuilder:validation:MaxLength=253
 	Worker string `json:"worker,omitempty"`
 
-	// result of the last attempt that ended.
+	// result of the last attempt that ended; of an indexed Job, of the first task that failed for good.
 	// +optional
 	Result *JobResult `json:"result,omitempty"`
 
@@ -242,6 +598,75 @@ type JobStatus struct {
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=3
 	EndedAttempts []Attempt `json:"endedAttempts,omitempty"`
+
+	// completions is the number of tasks that have succeeded and of all, for people: `49/50`. This and
+	// what follows is for indexed Jobs only, and written at most once a second.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=32
+	Completions string `json:"completions,omitempty"`
+
+	// active is the number of tasks that run.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Active *int32 `json:"active,omitempty"`
+
+	// succeeded is the number of tasks that have succeeded.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Succeeded *int32 `json:"succeeded,omitempty"`
+
+	// failed is the number of tasks that have failed for good.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Failed *int32 `json:"failed,omitempty"`
+
+	// succeededIndexes are the tasks that have succeeded: `0-4,7`.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=1048576
+	SucceededIndexes string `json:"succeededIndexes,omitempty"`
+
+	// failedIndexes are the tasks that have failed for good.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=1048576
+	FailedIndexes string `json:"failedIndexes,omitempty"`
+
+	// retriedIndexes are the tasks that have failed, but not for good, each with the number of retries
+	// that it has used: `3:1,7:2`.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=65536
+	RetriedIndexes string `json:"retriedIndexes,omitempty"`
+
+	// runningIndexes are the tasks that run, by worker.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=1000
+	RunningIndexes []WorkerIndexes `json:"runningIndexes,omitempty"`
+}
+
+// WorkerIndexes are the tasks of a Job that one worker runs.
+type WorkerIndexes struct {
+	// worker is the name of the pod.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Worker string `json:"worker,omitempty"`
+
+	// podUID is its UID.
+	// +required
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=64
+	PodUID types.UID `json:"podUID,omitempty"`
+
+	// indexes are the tasks: `0-4,7`.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=4096
+	Indexes string `json:"indexes,omitempty"`
 }
 
 // JobResult is what came of an attempt.
@@ -282,7 +707,8 @@ type JobUsage struct {
 	// +kubebuilder:validation:Minimum=0
 	CPUMilliseconds *int64 `json:"cpuMilliseconds,omitempty"`
 
-	// maxMemoryBytes is the largest resident set of one process.
+	// maxMemoryBytes is the most memory that was seen: the resident sets of all its processes together if
+	// the Job has a limit of memory, else the largest of one process.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	MaxMemoryBytes *int64 `json:"maxMemoryBytes,omitempty"`

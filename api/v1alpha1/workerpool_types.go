@@ -41,15 +41,17 @@ type WorkerPool struct {
 //
 // +kubebuilder:validation:XValidation:rule="size(self.template.spec.containers) > 0",message="template.spec.containers must have at least one container"
 // +kubebuilder:validation:XValidation:rule="!has(self.container) || self.template.spec.containers.exists(c, c.name == self.container)",message="container must be the name of one of template.spec.containers"
-// +kubebuilder:validation:XValidation:rule="has(self.container) || size(self.template.spec.containers) == 0 || !has(self.template.spec.containers[0].command)",message="the job container may not set command: the worker's agent is started in its place, and each Job brings its own command"
-// +kubebuilder:validation:XValidation:rule="!has(self.container) || self.template.spec.containers.all(c, c.name != self.container || !has(c.command))",message="the job container may not set command: the worker's agent is started in its place, and each Job brings its own command"
-// +kubebuilder:validation:XValidation:rule="has(self.container) || size(self.template.spec.containers) == 0 || !(has(self.template.spec.containers[0].livenessProbe) || has(self.template.spec.containers[0].readinessProbe) || has(self.template.spec.containers[0].startupProbe))",message="the job container may not set probes: the worker's agent answers its own"
-// +kubebuilder:validation:XValidation:rule="!has(self.container) || self.template.spec.containers.all(c, c.name != self.container || !(has(c.livenessProbe) || has(c.readinessProbe) || has(c.startupProbe)))",message="the job container may not set probes: the worker's agent answers its own"
-// +kubebuilder:validation:XValidation:rule="has(self.container) || size(self.template.spec.containers) == 0 || !has(self.template.spec.containers[0].lifecycle)",message="the job container may not set lifecycle: the worker's agent ends its jobs by itself"
-// +kubebuilder:validation:XValidation:rule="!has(self.container) || self.template.spec.containers.all(c, c.name != self.container || !has(c.lifecycle))",message="the job container may not set lifecycle: the worker's agent ends its jobs by itself"
+// +kubebuilder:validation:XValidation:rule="self.handler.type == 'HTTP' || has(self.container) || size(self.template.spec.containers) == 0 || !has(self.template.spec.containers[0].command)",message="the job container may not set command: the worker's agent is started in its place, and each Job brings its own command"
+// +kubebuilder:validation:XValidation:rule="self.handler.type == 'HTTP' || !has(self.container) || self.template.spec.containers.all(c, c.name != self.container || !has(c.command))",message="the job container may not set command: the worker's agent is started in its place, and each Job brings its own command"
+// +kubebuilder:validation:XValidation:rule="self.handler.type == 'HTTP' || has(self.container) || size(self.template.spec.containers) == 0 || !(has(self.template.spec.containers[0].livenessProbe) || has(self.template.spec.containers[0].readinessProbe) || has(self.template.spec.containers[0].startupProbe))",message="the job container may not set probes: the worker's agent answers its own"
+// +kubebuilder:validation:XValidation:rule="self.handler.type == 'HTTP' || !has(self.container) || self.template.spec.containers.all(c, c.name != self.container || !(has(c.livenessProbe) || has(c.readinessProbe) || has(c.startupProbe)))",message="the job container may not set probes: the worker's agent answers its own"
+// +kubebuilder:validation:XValidation:rule="self.handler.type == 'HTTP' || has(self.container) || size(self.template.spec.containers) == 0 || !has(self.template.spec.containers[0].lifecycle)",message="the job container may not set lifecycle: the worker's agent ends its jobs by itself"
+// +kubebuilder:validation:XValidation:rule="self.handler.type == 'HTTP' || !has(self.container) || self.template.spec.containers.all(c, c.name != self.container || !has(c.lifecycle))",message="the job container may not set lifecycle: the worker's agent ends its jobs by itself"
+// +kubebuilder:validation:XValidation:rule="self.handler.type != 'HTTP' || has(self.container) || size(self.template.spec.containers) == 0 || !has(self.template.spec.containers[0].lifecycle) || !has(self.template.spec.containers[0].lifecycle.preStop)",message="the job container may not set lifecycle.preStop: the worker's agent holds it there until the requests of Jobs are answered"
+// +kubebuilder:validation:XValidation:rule="self.handler.type != 'HTTP' || !has(self.container) || self.template.spec.containers.all(c, c.name != self.container || !has(c.lifecycle) || !has(c.lifecycle.preStop))",message="the job container may not set lifecycle.preStop: the worker's agent holds it there until the requests of Jobs are answered"
 // +kubebuilder:validation:XValidation:rule="!has(self.template.spec.restartPolicy) || self.template.spec.restartPolicy == 'Always'",message="template.spec.restartPolicy must be Always: a worker outlives its jobs"
-// +kubebuilder:validation:XValidation:rule="!has(self.template.spec.hostPID) || !self.template.spec.hostPID",message="template.spec.hostPID may not be true: the agent must be the first process of its container, so that it can end all that a job started"
-// +kubebuilder:validation:XValidation:rule="!has(self.template.spec.shareProcessNamespace) || !self.template.spec.shareProcessNamespace",message="template.spec.shareProcessNamespace may not be true: the agent must be the first process of its container, so that it can end all that a job started"
+// +kubebuilder:validation:XValidation:rule="self.handler.type == 'HTTP' || !has(self.template.spec.hostPID) || !self.template.spec.hostPID",message="template.spec.hostPID may not be true: the agent must be the first process of its container, so that it can end all that a job started"
+// +kubebuilder:validation:XValidation:rule="self.handler.type == 'HTTP' || !has(self.template.spec.shareProcessNamespace) || !self.template.spec.shareProcessNamespace",message="template.spec.shareProcessNamespace may not be true: the agent must be the first process of its container, so that it can end all that a job started"
 type WorkerPoolSpec struct {
 	// replicas is the number of workers wanted. It is 1 if unset. `kubectl scale` and autoscalers set it.
 	// +optional
@@ -76,10 +78,24 @@ type WorkerPoolSpec struct {
 	// +kubebuilder:validation:MaxLength=63
 	Container string `json:"container,omitempty"`
 
-	// queue bounds the Jobs that wait for a worker.
+	// handler is how the workers run Jobs: as commands, or as HTTP requests.
 	// +optional
-	// +default={"capacity": 1000}
+	// +default={"type": "Exec"}
+	Handler HandlerSpec `json:"handler,omitzero"`
+
+	// queue bounds the Jobs that wait for a worker, and orders them.
+	// +optional
+	// +default={"capacity": 1000, "agingSeconds": 300}
 	Queue QueueSpec `json:"queue,omitzero"`
+
+	// jobDefaults are for Jobs that do not say otherwise.
+	// +optional
+	JobDefaults *JobDefaults `json:"jobDefaults,omitempty"`
+
+	// retention bounds the finished Jobs that are kept.
+	// +optional
+	// +default={"maxFinished": 1000}
+	Retention RetentionSpec `json:"retention,omitzero"`
 
 	// drainTimeoutSeconds is how long a worker that is being removed may go on with the Jobs it runs.
 	// It becomes the pods' terminationGracePeriodSeconds, unless the template sets one, and so bounds
@@ -102,6 +118,88 @@ type QueueSpec struct {
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=100000
 	Capacity int32 `json:"capacity,omitempty"`
+
+	// agingSeconds is how much waiting one step of priority is worth, so that none waits forever. With 0
+	// the order is strict: a Job waits as long as there are others of a higher priority.
+	// +optional
+	// +default=300
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=31536000
+	AgingSeconds *int32 `json:"agingSeconds,omitempty"`
+}
+
+// HandlerType is how the workers of a pool run Jobs.
+//
+// +kubebuilder:validation:Enum=Exec;HTTP
+type HandlerType string
+
+// Values of HandlerType.
+const (
+	// HandlerExec: a Job is a command that is run in the job container.
+	HandlerExec HandlerType = "Exec"
+	// HandlerHTTP: a Job is a request to a server in the job container.
+	HandlerHTTP HandlerType = "HTTP"
+)
+
+// HandlerSpec is how the workers of a pool run Jobs.
+//
+// +kubebuilder:validation:XValidation:rule="(self.type == 'HTTP') == has(self.port)",message="port must be set for the handler HTTP, and for no other"
+type HandlerSpec struct {
+	// type is Exec, where a Job is a command that is run in the job container; or HTTP, where it is a
+	// request to a server there, for workers that keep something warm: a loaded model, a JVM.
+	// +optional
+	// +default="Exec"
+	Type HandlerType `json:"type,omitempty"`
+
+	// port of the server, which must listen on the pod's or on the loopback address.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=65535
+	Port *int32 `json:"port,omitempty"`
+}
+
+// JobDefaults are for Jobs that do not say otherwise. See the fields of the same names of a Job.
+//
+// +kubebuilder:validation:MinProperties=1
+type JobDefaults struct {
+	// maxRetries of Jobs that have none; those that run AtMostOnce are never retried.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=10000
+	MaxRetries *int32 `json:"maxRetries,omitempty"`
+
+	// backoff of Jobs that have none.
+	// +optional
+	Backoff *Backoff `json:"backoff,omitempty"`
+
+	// timeoutSeconds of Jobs that have none.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=31536000
+	TimeoutSeconds *int32 `json:"timeoutSeconds,omitempty"`
+
+	// resources of Jobs: each of them that a Job does not set itself.
+	// +optional
+	Resources *JobResources `json:"resources,omitempty"`
+
+	// ttlSecondsAfterFinished of Jobs that have none.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=315360000
+	TTLSecondsAfterFinished *int32 `json:"ttlSecondsAfterFinished,omitempty"`
+}
+
+// RetentionSpec bounds the finished Jobs that are kept.
+//
+// +kubebuilder:validation:MinProperties=1
+type RetentionSpec struct {
+	// maxFinished is how many finished Jobs of the pool are kept; 0 keeps all. Of those beyond, the
+	// oldest are deleted, succeeded ones first, and none that finished less than 60 seconds ago.
+	// +optional
+	// +default=1000
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=1000000
+	MaxFinished *int32 `json:"maxFinished,omitempty"`
 }
 
 // WorkerPoolStatus is what a WorkerPool is.

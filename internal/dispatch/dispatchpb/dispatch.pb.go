@@ -42,6 +42,16 @@ const (
 	// The agent ended the process, or found it ended with the container, for a reason of its own:
 	// nobody answered for too long, or the worker was told to end.
 	Outcome_OUTCOME_INTERRUPTED Outcome = 4
+	// The attempt took longer than the assignment's timeout, and the agent ended it.
+	Outcome_OUTCOME_TIMEOUT Outcome = 5
+	// The assignment's deadline has come, and the agent ended the attempt.
+	Outcome_OUTCOME_DEADLINE_EXCEEDED Outcome = 6
+	// The processes took more memory than the assignment's limit, and the agent ended them.
+	Outcome_OUTCOME_MEMORY_EXCEEDED Outcome = 7
+	// The kernel ended the process, because the container was out of memory.
+	Outcome_OUTCOME_OOM_KILLED Outcome = 8
+	// The server has answered an HTTP request, or has not: http_status is 0 then, and message says why.
+	Outcome_OUTCOME_RESPONDED Outcome = 9
 )
 
 // Enum value maps for Outcome.
@@ -52,13 +62,23 @@ var (
 		2: "OUTCOME_CANNOT_START",
 		3: "OUTCOME_KILLED",
 		4: "OUTCOME_INTERRUPTED",
+		5: "OUTCOME_TIMEOUT",
+		6: "OUTCOME_DEADLINE_EXCEEDED",
+		7: "OUTCOME_MEMORY_EXCEEDED",
+		8: "OUTCOME_OOM_KILLED",
+		9: "OUTCOME_RESPONDED",
 	}
 	Outcome_value = map[string]int32{
-		"OUTCOME_UNSPECIFIED":  0,
-		"OUTCOME_EXITED":       1,
-		"OUTCOME_CANNOT_START": 2,
-		"OUTCOME_KILLED":       3,
-		"OUTCOME_INTERRUPTED":  4,
+		"OUTCOME_UNSPECIFIED":       0,
+		"OUTCOME_EXITED":            1,
+		"OUTCOME_CANNOT_START":      2,
+		"OUTCOME_KILLED":            3,
+		"OUTCOME_INTERRUPTED":       4,
+		"OUTCOME_TIMEOUT":           5,
+		"OUTCOME_DEADLINE_EXCEEDED": 6,
+		"OUTCOME_MEMORY_EXCEEDED":   7,
+		"OUTCOME_OOM_KILLED":        8,
+		"OUTCOME_RESPONDED":         9,
 	}
 )
 
@@ -482,7 +502,9 @@ type Running struct {
 	// How long ago it started.
 	StartedAgo *durationpb.Duration `protobuf:"bytes,2,opt,name=started_ago,json=startedAgo,proto3" json:"started_ago,omitempty"`
 	// Name of the Job, as in the assignment: a leader that does not know the UID looks it up by name.
-	JobName       string `protobuf:"bytes,3,opt,name=job_name,json=jobName,proto3" json:"job_name,omitempty"`
+	JobName string `protobuf:"bytes,3,opt,name=job_name,json=jobName,proto3" json:"job_name,omitempty"`
+	// Memory of its processes as last seen, in bytes; 0 if it was not looked at.
+	MemoryBytes   int64 `protobuf:"varint,4,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -538,6 +560,13 @@ func (x *Running) GetJobName() string {
 	return ""
 }
 
+func (x *Running) GetMemoryBytes() int64 {
+	if x != nil {
+		return x.MemoryBytes
+	}
+	return 0
+}
+
 // Result is an attempt that has ended.
 type Result struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
@@ -557,7 +586,9 @@ type Result struct {
 	// Largest resident set of one of them, in bytes.
 	MaxMemoryBytes int64 `protobuf:"varint,9,opt,name=max_memory_bytes,json=maxMemoryBytes,proto3" json:"max_memory_bytes,omitempty"`
 	// Name of the Job, as in the assignment.
-	JobName       string `protobuf:"bytes,10,opt,name=job_name,json=jobName,proto3" json:"job_name,omitempty"`
+	JobName string `protobuf:"bytes,10,opt,name=job_name,json=jobName,proto3" json:"job_name,omitempty"`
+	// Status of the answer to an HTTP request.
+	HttpStatus    int32 `protobuf:"varint,11,opt,name=http_status,json=httpStatus,proto3" json:"http_status,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -660,6 +691,13 @@ func (x *Result) GetJobName() string {
 		return x.JobName
 	}
 	return ""
+}
+
+func (x *Result) GetHttpStatus() int32 {
+	if x != nil {
+		return x.HttpStatus
+	}
+	return 0
 }
 
 // OperatorMessage is what the leader wants. One without content is a ping.
@@ -838,7 +876,23 @@ type Assignment struct {
 	// Environment over the container's own.
 	Env []*EnvVar `protobuf:"bytes,4,rep,name=env,proto3" json:"env,omitempty"`
 	// Directory to run in; the container's if empty.
-	WorkingDir    string `protobuf:"bytes,5,opt,name=working_dir,json=workingDir,proto3" json:"working_dir,omitempty"`
+	WorkingDir string `protobuf:"bytes,5,opt,name=working_dir,json=workingDir,proto3" json:"working_dir,omitempty"`
+	// What the program reads from its standard input.
+	Stdin []byte `protobuf:"bytes,6,opt,name=stdin,proto3" json:"stdin,omitempty"`
+	// How long the attempt may run: without a limit if unset.
+	Timeout *durationpb.Duration `protobuf:"bytes,7,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	// How long the Job may run still: without a limit if unset.
+	Deadline *durationpb.Duration `protobuf:"bytes,8,opt,name=deadline,proto3" json:"deadline,omitempty"`
+	// From SIGTERM to SIGKILL when the timeout or the deadline has come.
+	Grace *durationpb.Duration `protobuf:"bytes,9,opt,name=grace,proto3" json:"grace,omitempty"`
+	// Memory that the attempt's processes may have together, in bytes: without a limit if 0.
+	MemoryLimitBytes int64 `protobuf:"varint,10,opt,name=memory_limit_bytes,json=memoryLimitBytes,proto3" json:"memory_limit_bytes,omitempty"`
+	// Memory that is kept for the attempt, in bytes; 0 if that is not known.
+	MemoryShareBytes int64 `protobuf:"varint,11,opt,name=memory_share_bytes,json=memoryShareBytes,proto3" json:"memory_share_bytes,omitempty"`
+	// How many files each process may have open: as many as the agent may if 0.
+	MaxOpenFiles int32 `protobuf:"varint,12,opt,name=max_open_files,json=maxOpenFiles,proto3" json:"max_open_files,omitempty"`
+	// The request to make, in place of argv, where the worker serves HTTP.
+	Http          *HttpRequest `protobuf:"bytes,13,opt,name=http,proto3" json:"http,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -908,6 +962,132 @@ func (x *Assignment) GetWorkingDir() string {
 	return ""
 }
 
+func (x *Assignment) GetStdin() []byte {
+	if x != nil {
+		return x.Stdin
+	}
+	return nil
+}
+
+func (x *Assignment) GetTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.Timeout
+	}
+	return nil
+}
+
+func (x *Assignment) GetDeadline() *durationpb.Duration {
+	if x != nil {
+		return x.Deadline
+	}
+	return nil
+}
+
+func (x *Assignment) GetGrace() *durationpb.Duration {
+	if x != nil {
+		return x.Grace
+	}
+	return nil
+}
+
+func (x *Assignment) GetMemoryLimitBytes() int64 {
+	if x != nil {
+		return x.MemoryLimitBytes
+	}
+	return 0
+}
+
+func (x *Assignment) GetMemoryShareBytes() int64 {
+	if x != nil {
+		return x.MemoryShareBytes
+	}
+	return 0
+}
+
+func (x *Assignment) GetMaxOpenFiles() int32 {
+	if x != nil {
+		return x.MaxOpenFiles
+	}
+	return 0
+}
+
+func (x *Assignment) GetHttp() *HttpRequest {
+	if x != nil {
+		return x.Http
+	}
+	return nil
+}
+
+// HttpRequest is a request to the worker's server.
+type HttpRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Method string                 `protobuf:"bytes,1,opt,name=method,proto3" json:"method,omitempty"`
+	// Path and query, escaped.
+	Path          string    `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	Headers       []*EnvVar `protobuf:"bytes,3,rep,name=headers,proto3" json:"headers,omitempty"`
+	Body          []byte    `protobuf:"bytes,4,opt,name=body,proto3" json:"body,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HttpRequest) Reset() {
+	*x = HttpRequest{}
+	mi := &file_internal_dispatch_dispatchpb_dispatch_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HttpRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HttpRequest) ProtoMessage() {}
+
+func (x *HttpRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_dispatch_dispatchpb_dispatch_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HttpRequest.ProtoReflect.Descriptor instead.
+func (*HttpRequest) Descriptor() ([]byte, []int) {
+	return file_internal_dispatch_dispatchpb_dispatch_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *HttpRequest) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *HttpRequest) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *HttpRequest) GetHeaders() []*EnvVar {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
+func (x *HttpRequest) GetBody() []byte {
+	if x != nil {
+		return x.Body
+	}
+	return nil
+}
+
 type EnvVar struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -918,7 +1098,7 @@ type EnvVar struct {
 
 func (x *EnvVar) Reset() {
 	*x = EnvVar{}
-	mi := &file_internal_dispatch_dispatchpb_dispatch_proto_msgTypes[10]
+	mi := &file_internal_dispatch_dispatchpb_dispatch_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -930,7 +1110,7 @@ func (x *EnvVar) String() string {
 func (*EnvVar) ProtoMessage() {}
 
 func (x *EnvVar) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_dispatch_dispatchpb_dispatch_proto_msgTypes[10]
+	mi := &file_internal_dispatch_dispatchpb_dispatch_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -943,7 +1123,7 @@ func (x *EnvVar) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnvVar.ProtoReflect.Descriptor instead.
 func (*EnvVar) Descriptor() ([]byte, []int) {
-	return file_internal_dispatch_dispatchpb_dispatch_proto_rawDescGZIP(), []int{10}
+	return file_internal_dispatch_dispatchpb_dispatch_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *EnvVar) GetName() string {
@@ -972,7 +1152,7 @@ type Kill struct {
 
 func (x *Kill) Reset() {
 	*x = Kill{}
-	mi := &file_internal_dispatch_dispatchpb_dispatch_proto_msgTypes[11]
+	mi := &file_internal_dispatch_dispatchpb_dispatch_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -984,7 +1164,7 @@ func (x *Kill) String() string {
 func (*Kill) ProtoMessage() {}
 
 func (x *Kill) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_dispatch_dispatchpb_dispatch_proto_msgTypes[11]
+	mi := &file_internal_dispatch_dispatchpb_dispatch_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -997,7 +1177,7 @@ func (x *Kill) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Kill.ProtoReflect.Descriptor instead.
 func (*Kill) Descriptor() ([]byte, []int) {
-	return file_internal_dispatch_dispatchpb_dispatch_proto_rawDescGZIP(), []int{11}
+	return file_internal_dispatch_dispatchpb_dispatch_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Kill) GetToken() *Token {
@@ -1043,12 +1223,13 @@ const file_internal_dispatch_dispatchpb_dispatch_proto_rawDesc = "" +
 	"\x04seen\x18\x01 \x01(\x04R\x04seen\x129\n" +
 	"\arunning\x18\x02 \x03(\v2\x1f.workerpool.dispatch.v1.RunningR\arunning\x128\n" +
 	"\aresults\x18\x03 \x03(\v2\x1e.workerpool.dispatch.v1.ResultR\aresults\x12\x1a\n" +
-	"\bdraining\x18\x04 \x01(\bR\bdraining\"\x95\x01\n" +
+	"\bdraining\x18\x04 \x01(\bR\bdraining\"\xb8\x01\n" +
 	"\aRunning\x123\n" +
 	"\x05token\x18\x01 \x01(\v2\x1d.workerpool.dispatch.v1.TokenR\x05token\x12:\n" +
 	"\vstarted_ago\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\n" +
 	"startedAgo\x12\x19\n" +
-	"\bjob_name\x18\x03 \x01(\tR\ajobName\"\xb6\x03\n" +
+	"\bjob_name\x18\x03 \x01(\tR\ajobName\x12!\n" +
+	"\fmemory_bytes\x18\x04 \x01(\x03R\vmemoryBytes\"\xd7\x03\n" +
 	"\x06Result\x123\n" +
 	"\x05token\x18\x01 \x01(\v2\x1d.workerpool.dispatch.v1.TokenR\x05token\x129\n" +
 	"\aoutcome\x18\x02 \x01(\x0e2\x1f.workerpool.dispatch.v1.OutcomeR\aoutcome\x12\x1b\n" +
@@ -1061,7 +1242,9 @@ const file_internal_dispatch_dispatchpb_dispatch_proto_rawDesc = "" +
 	"\bcpu_time\x18\b \x01(\v2\x19.google.protobuf.DurationR\acpuTime\x12(\n" +
 	"\x10max_memory_bytes\x18\t \x01(\x03R\x0emaxMemoryBytes\x12\x19\n" +
 	"\bjob_name\x18\n" +
-	" \x01(\tR\ajobName\"\xd6\x02\n" +
+	" \x01(\tR\ajobName\x12\x1f\n" +
+	"\vhttp_status\x18\v \x01(\x05R\n" +
+	"httpStatus\"\xd6\x02\n" +
 	"\x0fOperatorMessage\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x129\n" +
 	"\awelcome\x18\x02 \x01(\v2\x1f.workerpool.dispatch.v1.WelcomeR\awelcome\x12D\n" +
@@ -1073,7 +1256,7 @@ const file_internal_dispatch_dispatchpb_dispatch_proto_rawDesc = "" +
 	"\x05epoch\x18\x01 \x01(\v2\x1d.workerpool.dispatch.v1.EpochR\x05epoch\x12H\n" +
 	"\x12heartbeat_interval\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x11heartbeatInterval\x12B\n" +
 	"\x0fsilence_timeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x0esilenceTimeout\x12>\n" +
-	"\rfence_timeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\ffenceTimeout\"\xc3\x01\n" +
+	"\rfence_timeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\ffenceTimeout\"\xb1\x04\n" +
 	"\n" +
 	"Assignment\x123\n" +
 	"\x05token\x18\x01 \x01(\v2\x1d.workerpool.dispatch.v1.TokenR\x05token\x12\x19\n" +
@@ -1081,19 +1264,38 @@ const file_internal_dispatch_dispatchpb_dispatch_proto_rawDesc = "" +
 	"\x04argv\x18\x03 \x03(\tR\x04argv\x120\n" +
 	"\x03env\x18\x04 \x03(\v2\x1e.workerpool.dispatch.v1.EnvVarR\x03env\x12\x1f\n" +
 	"\vworking_dir\x18\x05 \x01(\tR\n" +
-	"workingDir\"2\n" +
+	"workingDir\x12\x14\n" +
+	"\x05stdin\x18\x06 \x01(\fR\x05stdin\x123\n" +
+	"\atimeout\x18\a \x01(\v2\x19.google.protobuf.DurationR\atimeout\x125\n" +
+	"\bdeadline\x18\b \x01(\v2\x19.google.protobuf.DurationR\bdeadline\x12/\n" +
+	"\x05grace\x18\t \x01(\v2\x19.google.protobuf.DurationR\x05grace\x12,\n" +
+	"\x12memory_limit_bytes\x18\n" +
+	" \x01(\x03R\x10memoryLimitBytes\x12,\n" +
+	"\x12memory_share_bytes\x18\v \x01(\x03R\x10memoryShareBytes\x12$\n" +
+	"\x0emax_open_files\x18\f \x01(\x05R\fmaxOpenFiles\x127\n" +
+	"\x04http\x18\r \x01(\v2#.workerpool.dispatch.v1.HttpRequestR\x04http\"\x87\x01\n" +
+	"\vHttpRequest\x12\x16\n" +
+	"\x06method\x18\x01 \x01(\tR\x06method\x12\x12\n" +
+	"\x04path\x18\x02 \x01(\tR\x04path\x128\n" +
+	"\aheaders\x18\x03 \x03(\v2\x1e.workerpool.dispatch.v1.EnvVarR\aheaders\x12\x12\n" +
+	"\x04body\x18\x04 \x01(\fR\x04body\"2\n" +
 	"\x06EnvVar\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value\"l\n" +
 	"\x04Kill\x123\n" +
 	"\x05token\x18\x01 \x01(\v2\x1d.workerpool.dispatch.v1.TokenR\x05token\x12/\n" +
-	"\x05grace\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x05grace*}\n" +
+	"\x05grace\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x05grace*\xfd\x01\n" +
 	"\aOutcome\x12\x17\n" +
 	"\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eOUTCOME_EXITED\x10\x01\x12\x18\n" +
 	"\x14OUTCOME_CANNOT_START\x10\x02\x12\x12\n" +
 	"\x0eOUTCOME_KILLED\x10\x03\x12\x17\n" +
-	"\x13OUTCOME_INTERRUPTED\x10\x042h\n" +
+	"\x13OUTCOME_INTERRUPTED\x10\x04\x12\x13\n" +
+	"\x0fOUTCOME_TIMEOUT\x10\x05\x12\x1d\n" +
+	"\x19OUTCOME_DEADLINE_EXCEEDED\x10\x06\x12\x1b\n" +
+	"\x17OUTCOME_MEMORY_EXCEEDED\x10\a\x12\x16\n" +
+	"\x12OUTCOME_OOM_KILLED\x10\b\x12\x15\n" +
+	"\x11OUTCOME_RESPONDED\x10\t2h\n" +
 	"\bDispatch\x12\\\n" +
 	"\aSession\x12$.workerpool.dispatch.v1.AgentMessage\x1a'.workerpool.dispatch.v1.OperatorMessage(\x010\x01BCZAgithub.com/workerpool-dev/workerpool/internal/dispatch/dispatchpbb\x06proto3"
 
@@ -1110,7 +1312,7 @@ func file_internal_dispatch_dispatchpb_dispatch_proto_rawDescGZIP() []byte {
 }
 
 var file_internal_dispatch_dispatchpb_dispatch_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_internal_dispatch_dispatchpb_dispatch_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_internal_dispatch_dispatchpb_dispatch_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_internal_dispatch_dispatchpb_dispatch_proto_goTypes = []any{
 	(Outcome)(0),                // 0: workerpool.dispatch.v1.Outcome
 	(*Epoch)(nil),               // 1: workerpool.dispatch.v1.Epoch
@@ -1123,9 +1325,10 @@ var file_internal_dispatch_dispatchpb_dispatch_proto_goTypes = []any{
 	(*OperatorMessage)(nil),     // 8: workerpool.dispatch.v1.OperatorMessage
 	(*Welcome)(nil),             // 9: workerpool.dispatch.v1.Welcome
 	(*Assignment)(nil),          // 10: workerpool.dispatch.v1.Assignment
-	(*EnvVar)(nil),              // 11: workerpool.dispatch.v1.EnvVar
-	(*Kill)(nil),                // 12: workerpool.dispatch.v1.Kill
-	(*durationpb.Duration)(nil), // 13: google.protobuf.Duration
+	(*HttpRequest)(nil),         // 11: workerpool.dispatch.v1.HttpRequest
+	(*EnvVar)(nil),              // 12: workerpool.dispatch.v1.EnvVar
+	(*Kill)(nil),                // 13: workerpool.dispatch.v1.Kill
+	(*durationpb.Duration)(nil), // 14: google.protobuf.Duration
 }
 var file_internal_dispatch_dispatchpb_dispatch_proto_depIdxs = []int32{
 	1,  // 0: workerpool.dispatch.v1.Token.epoch:type_name -> workerpool.dispatch.v1.Epoch
@@ -1137,32 +1340,37 @@ var file_internal_dispatch_dispatchpb_dispatch_proto_depIdxs = []int32{
 	6,  // 6: workerpool.dispatch.v1.Report.running:type_name -> workerpool.dispatch.v1.Running
 	7,  // 7: workerpool.dispatch.v1.Report.results:type_name -> workerpool.dispatch.v1.Result
 	2,  // 8: workerpool.dispatch.v1.Running.token:type_name -> workerpool.dispatch.v1.Token
-	13, // 9: workerpool.dispatch.v1.Running.started_ago:type_name -> google.protobuf.Duration
+	14, // 9: workerpool.dispatch.v1.Running.started_ago:type_name -> google.protobuf.Duration
 	2,  // 10: workerpool.dispatch.v1.Result.token:type_name -> workerpool.dispatch.v1.Token
 	0,  // 11: workerpool.dispatch.v1.Result.outcome:type_name -> workerpool.dispatch.v1.Outcome
-	13, // 12: workerpool.dispatch.v1.Result.started_ago:type_name -> google.protobuf.Duration
-	13, // 13: workerpool.dispatch.v1.Result.ended_ago:type_name -> google.protobuf.Duration
-	13, // 14: workerpool.dispatch.v1.Result.cpu_time:type_name -> google.protobuf.Duration
+	14, // 12: workerpool.dispatch.v1.Result.started_ago:type_name -> google.protobuf.Duration
+	14, // 13: workerpool.dispatch.v1.Result.ended_ago:type_name -> google.protobuf.Duration
+	14, // 14: workerpool.dispatch.v1.Result.cpu_time:type_name -> google.protobuf.Duration
 	9,  // 15: workerpool.dispatch.v1.OperatorMessage.welcome:type_name -> workerpool.dispatch.v1.Welcome
 	10, // 16: workerpool.dispatch.v1.OperatorMessage.assignments:type_name -> workerpool.dispatch.v1.Assignment
-	12, // 17: workerpool.dispatch.v1.OperatorMessage.kills:type_name -> workerpool.dispatch.v1.Kill
+	13, // 17: workerpool.dispatch.v1.OperatorMessage.kills:type_name -> workerpool.dispatch.v1.Kill
 	2,  // 18: workerpool.dispatch.v1.OperatorMessage.recorded:type_name -> workerpool.dispatch.v1.Token
 	2,  // 19: workerpool.dispatch.v1.OperatorMessage.settled:type_name -> workerpool.dispatch.v1.Token
 	1,  // 20: workerpool.dispatch.v1.Welcome.epoch:type_name -> workerpool.dispatch.v1.Epoch
-	13, // 21: workerpool.dispatch.v1.Welcome.heartbeat_interval:type_name -> google.protobuf.Duration
-	13, // 22: workerpool.dispatch.v1.Welcome.silence_timeout:type_name -> google.protobuf.Duration
-	13, // 23: workerpool.dispatch.v1.Welcome.fence_timeout:type_name -> google.protobuf.Duration
+	14, // 21: workerpool.dispatch.v1.Welcome.heartbeat_interval:type_name -> google.protobuf.Duration
+	14, // 22: workerpool.dispatch.v1.Welcome.silence_timeout:type_name -> google.protobuf.Duration
+	14, // 23: workerpool.dispatch.v1.Welcome.fence_timeout:type_name -> google.protobuf.Duration
 	2,  // 24: workerpool.dispatch.v1.Assignment.token:type_name -> workerpool.dispatch.v1.Token
-	11, // 25: workerpool.dispatch.v1.Assignment.env:type_name -> workerpool.dispatch.v1.EnvVar
-	2,  // 26: workerpool.dispatch.v1.Kill.token:type_name -> workerpool.dispatch.v1.Token
-	13, // 27: workerpool.dispatch.v1.Kill.grace:type_name -> google.protobuf.Duration
-	3,  // 28: workerpool.dispatch.v1.Dispatch.Session:input_type -> workerpool.dispatch.v1.AgentMessage
-	8,  // 29: workerpool.dispatch.v1.Dispatch.Session:output_type -> workerpool.dispatch.v1.OperatorMessage
-	29, // [29:30] is the sub-list for method output_type
-	28, // [28:29] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	12, // 25: workerpool.dispatch.v1.Assignment.env:type_name -> workerpool.dispatch.v1.EnvVar
+	14, // 26: workerpool.dispatch.v1.Assignment.timeout:type_name -> google.protobuf.Duration
+	14, // 27: workerpool.dispatch.v1.Assignment.deadline:type_name -> google.protobuf.Duration
+	14, // 28: workerpool.dispatch.v1.Assignment.grace:type_name -> google.protobuf.Duration
+	11, // 29: workerpool.dispatch.v1.Assignment.http:type_name -> workerpool.dispatch.v1.HttpRequest
+	12, // 30: workerpool.dispatch.v1.HttpRequest.headers:type_name -> workerpool.dispatch.v1.EnvVar
+	2,  // 31: workerpool.dispatch.v1.Kill.token:type_name -> workerpool.dispatch.v1.Token
+	14, // 32: workerpool.dispatch.v1.Kill.grace:type_name -> google.protobuf.Duration
+	3,  // 33: workerpool.dispatch.v1.Dispatch.Session:input_type -> workerpool.dispatch.v1.AgentMessage
+	8,  // 34: workerpool.dispatch.v1.Dispatch.Session:output_type -> workerpool.dispatch.v1.OperatorMessage
+	34, // [34:35] is the sub-list for method output_type
+	33, // [33:34] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_internal_dispatch_dispatchpb_dispatch_proto_init() }
@@ -1180,7 +1388,7 @@ func file_internal_dispatch_dispatchpb_dispatch_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_internal_dispatch_dispatchpb_dispatch_proto_rawDesc), len(file_internal_dispatch_dispatchpb_dispatch_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   12,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
