@@ -31,12 +31,8 @@ func TestCreatedJobIsSubmittedWithAllThatItSays(t *testing.T) {
 		JobRef:          engine.JobRef{NamespacedName: client.ObjectKeyFromObject(job), UID: job.UID},
 		ResourceVersion: job.ResourceVersion,
 		Generation:      1,
-		Pool:            "demo",
-		Priority:        7,
 		Created:         job.CreationTimestamp.Time,
-		Argv:            []string{"sh", "-c", "echo $0 $A", "x"},
-		Env:             []engine.EnvVar{{Name: "A", Value: "1"}, {Name: "NO_VALUE"}},
-		WorkingDir:      "/tmp",
+		Spec:            &job.Spec,
 		Status:          v1alpha1.JobStatus{State: v1alpha1.JobPending, Reason: v1alpha1.ReasonWaiting},
 	}))
 }
@@ -45,12 +41,12 @@ func TestChangedPriorityIsSubmittedAgain(t *testing.T) {
 	f := start(t)
 	job := f.create(f.job("a").Obj())
 	f.expectCalls(submit(job))
-	f.Expect(f.engine.latest().Priority).To(Equal(0))
+	f.Expect(*f.engine.latest().Spec.Priority).To(BeZero())
 
 	job.Spec.Priority = ptr.To[int32](-5)
 	f.Expect(f.client.Update(t.Context(), job)).To(Succeed())
 	f.expectCalls(submit(job), submit(job))
-	f.Expect(f.engine.latest().Priority).To(Equal(-5))
+	f.Expect(*f.engine.latest().Spec.Priority).To(BeEquivalentTo(-5))
 	f.Expect(f.engine.latest().ResourceVersion).To(Equal(job.ResourceVersion))
 }
 

@@ -30,7 +30,8 @@ func indexByPool(mgr ctrl.Manager) error {
 }
 
 // Load submits the Jobs that are not finished, in the order in which they were created, so that the
-// queue takes in the oldest first. Of Jobs created in the same second the name decides.
+// queue takes in the oldest first. Of Jobs created in the same second the one that was queued first comes
+// first, as far as that is stored, and else the name decides.
 func Load(ctx context.Context, c client.Reader, eng interface{ Submit(engine.Job) }, opts ...client.ListOption) error {
 	list := &v1alpha1.JobList{}
 	if err := c.List(ctx, list, opts...); err != nil {
@@ -40,7 +41,7 @@ func Load(ctx context.Context, c client.Reader, eng interface{ Submit(engine.Job
 		return job.Status.State.Finished() || !job.DeletionTimestamp.IsZero()
 	})
 	slices.SortFunc(jobs, func(a, b v1alpha1.Job) int {
-		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
+		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), compareQueued(&a, &b), cmp.Compare(a.Name, b.Name))
 	})
 	for i := range jobs {
 		eng.Submit(Convert(&jobs[i]))
@@ -48,27 +49,28 @@ func Load(ctx context.Context, c client.Reader, eng interface{ Submit(engine.Job
 	return nil
 }
 
-// Convert returns what the engine needs of a Job. It shares the Job's slices and strings.
+// compareQueued is 0 unless both have been in the queue. Those that have come before those that have not.
+func compareQueued(a, b *v1alpha1.Job) int {
+	x, y := a.Status.QueuedTime, b.Status.QueuedTime
+	switch {
+	case x != nil && y != nil:
+		return x.Compare(y.Time)
+	case x != nil:
+		return -1
+	case y != nil:
+		return 1
+	}
+	return 0
+}
+
+// Convert returns what the engine needs of a Job. It shares the Job's spec.
 func Convert(job *v1alpha1.Job) engine.Job {
-	out := engine.Job{
+	return engine.Job{
 		JobRef:          engine.JobRef{NamespacedName: client.ObjectKeyFromObject(job), UID: job.UID},
 		ResourceVersion: job.ResourceVersion,
 		Generation:      job.Generation,
-		Pool:            job.Spec.Pool,
 		Created:         job.CreationTimestamp.Time,
-		Argv:            slices.Concat(job.Spec.Command, job.Spec.Args),
-		WorkingDir:      job.Spec.WorkingDir,
+		Spec:            &job.Spec,
 		Status:          job.Status,
 	}
-	if job.Spec.Priority != nil {
-		out.Priority = int(*job.Spec.Priority)
-	}
-	for _, env := range job.Spec.Env {
-		value := ""
-		if env.Value != nil {
-			value = *env.Value
-		}
-		out.Env = append(out.Env, engine.EnvVar{Name: env.Name, Value: value})
-	}
-	return out
 }

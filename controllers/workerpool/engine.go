@@ -1,10 +1,13 @@
 package workerpool
 
 import (
+	"time"
+
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 
+	"github.com/workerpool-dev/workerpool/api/v1alpha1"
 	"github.com/workerpool-dev/workerpool/internal/engine"
 	"github.com/workerpool-dev/workerpool/internal/podspec"
 	"github.com/workerpool-dev/workerpool/pkg/worker"
@@ -32,22 +35,17 @@ func (p inMemoryPool) Drain(pod types.UID) {
 
 // tellEngine says what the pool and its pods are like, and takes back what they do.
 func (r *Reconciler) tellEngine(s *scope) {
-	r.engine.SetPool(engine.PoolConfig{
-		Key:       s.key,
-		UID:       s.pool.UID,
-		Capacity:  int(max(1, s.pool.Spec.Queue.Capacity)),
-		Processed: counter(s.pool.Status.ProcessedJobs),
-		Failed:    counter(s.pool.Status.FailedJobs),
-	})
+	r.engine.SetPool(configOf(s.key, s.pool))
 	pods := make([]engine.WorkerPod, 0, len(s.pods))
 	for _, pod := range s.pods {
 		pods = append(pods, engine.WorkerPod{
 			UID:         pod.UID,
 			Name:        pod.Name,
 			Ordinal:     ordinalOf(s.pool, pod),
-			Started:     started(pod),
+			Started:     podspec.Started(pod),
 			Terminating: s.terminating(pod),
 			Terminated:  terminated(pod),
+			Handler:     podspec.Handler(pod),
 			Slots:       podspec.Slots(pod),
 			Resources:   resourcesOf(pod),
 		})
@@ -65,6 +63,28 @@ func (r *Reconciler) tellEngine(s *scope) {
 	s.snapshot = p.Snapshot()
 }
 
+func configOf(key types.NamespacedName, pool *v1alpha1.WorkerPool) engine.PoolConfig {
+	spec := &pool.Spec
+	config := engine.PoolConfig{
+		Key:       key,
+		UID:       pool.UID,
+		Capacity:  int(max(1, spec.Queue.Capacity)),
+		Aging:     time.Duration(ptr.Deref(spec.Queue.AgingSeconds, defaultAging)) * time.Second,
+		Handler:   spec.Handler.Type,
+		Slots:     int(max(1, spec.Slots)),
+		Processed: counter(pool.Status.ProcessedJobs),
+		Failed:    counter(pool.Status.FailedJobs),
+	}
+	if defaults := spec.JobDefaults; defaults != nil {
+		config.Defaults = *defaults
+	}
+	config.Resources = resourcesOf(podspec.Pod(pool, 0, podspec.Agent{}))
+	return config
+}
+
+// defaultAging is that of the schema, for pools that were stored without one.
+const defaultAging = 300
+
 func (r *Reconciler) closePool(key types.NamespacedName) {
 	if p, ok := r.engine.Pool(key); ok {
 		p.Close()
@@ -73,34 +93,23 @@ func (r *Reconciler) closePool(key types.NamespacedName) {
 
 func counter(n *int64) uint64 { return uint64(max(0, ptr.Deref(n, 0))) }
 
-// started tells whether the agent of a pod has run, and so may have been given jobs.
-func started(pod *corev1.Pod) bool {
-	c := podspec.JobContainer(pod)
-	if c == nil || pod.Spec.NodeName == "" {
-		return false
-	}
-	for _, status := range pod.Status.ContainerStatuses {
-		if status.Name == c.Name {
-			return status.State.Running != nil || status.State.Terminated != nil || status.LastTerminationState.Terminated != nil
-		}
-	}
-	return false
-}
-
-// resourcesOf is what the jobs of a pod may take together. What the job container does not request is
-// not limited.
+// resourcesOf is what the jobs of a pod may take together. What the job container does not request is not
+// limited.
 func resourcesOf(pod *corev1.Pod) worker.ResourceLimits {
 	var limits worker.ResourceLimits
 	c := podspec.JobContainer(pod)
 	if c == nil {
 		return limits
 	}
-	if cpu, ok := c.Resources.Requests[corev1.ResourceCPU]; ok {
+	if cpu, ok := podspec.RequestOf(c, corev1.ResourceCPU); ok {
 		limits.CPU = float64(cpu.MilliValue()) / 1000
 	}
-	if memory, ok := c.Resources.Requests[corev1.ResourceMemory]; ok {
-		// Less than the agent needs is almost nothing, and not unlimited.
-		limits.Memory = max(1, memory.Value()-agentMemory)
+	if memory, ok := podspec.RequestOf(c, corev1.ResourceMemory); ok {
+		limits.Memory = memory.Value()
+		if podspec.Handler(pod) == v1alpha1.HandlerExec { // else the agent has a container of its own
+			// Less than the agent needs is almost nothing, and not unlimited.
+			limits.Memory = max(1, limits.Memory-agentMemory)
+		}
 	}
 	return limits
 }

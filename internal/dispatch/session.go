@@ -20,6 +20,8 @@ type session struct {
 	mu       sync.Mutex
 	pending  engine.Command
 	sequence uint64
+	// sent is the sequence up to which all has been taken to be sent.
+	sent uint64
 	isClosed bool
 	// reason is set before closed is closed, and may be read without mu after.
 	reason string
@@ -44,10 +46,7 @@ func (s *session) Send(cmd engine.Command) {
 	s.pending.Recorded = append(s.pending.Recorded, cmd.Recorded...)
 	s.pending.Settled = append(s.pending.Settled, cmd.Settled...)
 	s.sequence = cmd.Sequence
-	select {
-	case s.wake <- struct{}{}:
-	default:
-	}
+	s.notify()
 }
 
 // Close is engine.Session's.
@@ -63,13 +62,46 @@ func (s *session) Close(reason string) {
 // aborted is the end of a session that was closed.
 func (s *session) aborted() error { return grpcstatus.Error(codes.Aborted, s.reason) }
 
-// take returns the next message: what is pending, or a ping.
+// maxBatchBytes is how much assignments may have to be sent in one message with others. Agents take no
+// message of more than a few times that, and one assignment has less than the API takes of a Job.
+const maxBatchBytes = 1 << 20
+
+// take returns the next message: what is pending, or a ping. What would be too much for one message is left
+// for the next, and until it is sent the sequence stays: an agent that has seen a sequence has been sent all
+// up to it.
 func (s *session) take() *dispatchpb.OperatorMessage {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	cmd := s.pending
-	s.pending, cmd.Sequence = engine.Command{}, s.sequence
+	n := batch(cmd.Assignments)
+	s.pending = engine.Command{Assignments: cmd.Assignments[n:]}
+	cmd.Assignments = cmd.Assignments[:n]
+	if len(s.pending.Assignments) > 0 {
+		s.notify()
+	} else {
+		s.pending.Assignments = nil
+		s.sent = s.sequence
+	}
+	cmd.Sequence = s.sent
 	return toMessage(cmd)
+}
+
+// batch is how many of the assignments are sent in one message: at least one, if there are any.
+func batch(all []engine.Assignment) int {
+	bytes := 0
+	for i := range all {
+		if bytes += all[i].Size(); bytes > maxBatchBytes && i > 0 {
+			return i
+		}
+	}
+	return len(all)
+}
+
+func (s *session) notify() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
 }
 
 // send writes to the stream until the session is closed. It says something each heartbeat interval.

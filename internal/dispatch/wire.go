@@ -59,7 +59,7 @@ func fromState(running []*dispatchpb.Running, results []*dispatchpb.Result) ([]e
 		if err != nil {
 			return nil, nil, err
 		}
-		outRunning = append(outRunning, engine.Running{Token: token, JobName: r.GetJobName(), StartedAgo: ago(r.GetStartedAgo())})
+		outRunning = append(outRunning, engine.Running{Token: token, JobName: r.GetJobName(), StartedAgo: ago(r.GetStartedAgo()), Memory: max(0, r.GetMemoryBytes())})
 	}
 	var outResults []engine.Result
 	for _, r := range results {
@@ -72,17 +72,24 @@ func fromState(running []*dispatchpb.Running, results []*dispatchpb.Result) ([]e
 	return outRunning, outResults, nil
 }
 
+var outcomes = map[dispatchpb.Outcome]engine.Outcome{
+	dispatchpb.Outcome_OUTCOME_EXITED:            engine.Exited,
+	dispatchpb.Outcome_OUTCOME_CANNOT_START:      engine.CannotStart,
+	dispatchpb.Outcome_OUTCOME_KILLED:            engine.Killed,
+	dispatchpb.Outcome_OUTCOME_INTERRUPTED:       engine.Interrupted,
+	dispatchpb.Outcome_OUTCOME_TIMEOUT:           engine.TimedOut,
+	dispatchpb.Outcome_OUTCOME_DEADLINE_EXCEEDED: engine.DeadlineExceeded,
+	dispatchpb.Outcome_OUTCOME_MEMORY_EXCEEDED:   engine.MemoryExceeded,
+	dispatchpb.Outcome_OUTCOME_OOM_KILLED:        engine.OOMKilled,
+	dispatchpb.Outcome_OUTCOME_RESPONDED:         engine.Responded,
+}
+
 func fromResult(r *dispatchpb.Result) (engine.Result, error) {
 	token, err := fromToken(r.GetToken(), r.GetJobName())
 	if err != nil {
 		return engine.Result{}, err
 	}
-	outcome, ok := map[dispatchpb.Outcome]engine.Outcome{
-		dispatchpb.Outcome_OUTCOME_EXITED:       engine.Exited,
-		dispatchpb.Outcome_OUTCOME_CANNOT_START: engine.CannotStart,
-		dispatchpb.Outcome_OUTCOME_KILLED:       engine.Killed,
-		dispatchpb.Outcome_OUTCOME_INTERRUPTED:  engine.Interrupted,
-	}[r.GetOutcome()]
+	outcome, ok := outcomes[r.GetOutcome()]
 	if !ok {
 		return engine.Result{}, grpcstatus.Errorf(codes.InvalidArgument, "outcome %d is not known", r.GetOutcome())
 	}
@@ -91,7 +98,7 @@ func fromResult(r *dispatchpb.Result) (engine.Result, error) {
 		Message:    head(strings.ToValidUTF8(r.GetMessage(), "\uFFFD"), maxMessageChars),
 		Output:     tail(r.GetOutput()),
 		StartedAgo: ago(r.GetStartedAgo()), EndedAgo: ago(r.GetEndedAgo()),
-		CPUTime: ago(r.GetCpuTime()), MaxMemoryBytes: max(0, r.GetMaxMemoryBytes()),
+		CPUTime: ago(r.GetCpuTime()), MaxMemoryBytes: max(0, r.GetMaxMemoryBytes()), HTTPStatus: r.GetHttpStatus(),
 	}, nil
 }
 
@@ -143,11 +150,33 @@ func toMessage(cmd engine.Command) *dispatchpb.OperatorMessage {
 }
 
 func toAssignment(a *engine.Assignment) *dispatchpb.Assignment {
-	out := &dispatchpb.Assignment{
-		Token: toToken(a.Token), JobName: a.JobName, Argv: a.Argv, WorkingDir: a.WorkingDir,
+	return &dispatchpb.Assignment{
+		Token: toToken(a.Token), JobName: a.JobName,
+		Argv: a.Argv, Env: toVariables(a.Env), WorkingDir: a.WorkingDir, Stdin: []byte(a.Stdin), Http: toRequest(a.HTTP),
+		Timeout: toLimit(a.Timeout), Deadline: toLimit(a.Deadline), Grace: durationpb.New(a.Grace),
+		MemoryLimitBytes: a.MemoryLimit, MemoryShareBytes: a.MemoryShare, MaxOpenFiles: a.MaxOpenFiles,
 	}
-	for _, e := range a.Env {
-		out.Env = append(out.Env, &dispatchpb.EnvVar{Name: e.Name, Value: e.Value})
+}
+
+// toLimit is nil for no limit.
+func toLimit(d time.Duration) *durationpb.Duration {
+	if d == 0 {
+		return nil
+	}
+	return durationpb.New(d)
+}
+
+func toRequest(r *engine.Request) *dispatchpb.HttpRequest {
+	if r == nil {
+		return nil
+	}
+	return &dispatchpb.HttpRequest{Method: r.Method, Path: r.Path, Headers: toVariables(r.Headers), Body: []byte(r.Body)}
+}
+
+func toVariables(all []engine.Variable) []*dispatchpb.EnvVar {
+	var out []*dispatchpb.EnvVar
+	for _, v := range all {
+		out = append(out, &dispatchpb.EnvVar{Name: v.Name, Value: v.Value})
 	}
 	return out
 }

@@ -11,6 +11,7 @@ import (
 	grpcstatus "google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/workerpool-dev/workerpool/internal/dispatch/dispatchpb"
 	"github.com/workerpool-dev/workerpool/internal/engine"
@@ -66,21 +67,30 @@ func TestTheOutputOfAResultIsItsLast4096BytesAsText(t *testing.T) {
 }
 
 func TestAResultHasAllThatTheAgentSays(t *testing.T) {
-	outcomes := map[dispatchpb.Outcome]engine.Outcome{
-		dispatchpb.Outcome_OUTCOME_EXITED:       engine.Exited,
-		dispatchpb.Outcome_OUTCOME_CANNOT_START: engine.CannotStart,
-		dispatchpb.Outcome_OUTCOME_KILLED:       engine.Killed,
-		dispatchpb.Outcome_OUTCOME_INTERRUPTED:  engine.Interrupted,
+	all := map[dispatchpb.Outcome]engine.Outcome{
+		dispatchpb.Outcome_OUTCOME_EXITED:            engine.Exited,
+		dispatchpb.Outcome_OUTCOME_CANNOT_START:      engine.CannotStart,
+		dispatchpb.Outcome_OUTCOME_KILLED:            engine.Killed,
+		dispatchpb.Outcome_OUTCOME_INTERRUPTED:       engine.Interrupted,
+		dispatchpb.Outcome_OUTCOME_TIMEOUT:           engine.TimedOut,
+		dispatchpb.Outcome_OUTCOME_DEADLINE_EXCEEDED: engine.DeadlineExceeded,
+		dispatchpb.Outcome_OUTCOME_MEMORY_EXCEEDED:   engine.MemoryExceeded,
+		dispatchpb.Outcome_OUTCOME_OOM_KILLED:        engine.OOMKilled,
+		dispatchpb.Outcome_OUTCOME_RESPONDED:         engine.Responded,
+	}
+	if want := len(dispatchpb.Outcome_name) - 1; len(all) != want {
+		t.Errorf("%d outcomes are tested of %d", len(all), want)
 	}
 	token := engine.Token{Job: "j", Index: 1, Try: 2, Epoch: engine.Epoch{LeaseCreated: 3, Transitions: 4}}
-	for wire, outcome := range outcomes {
+	for wire, outcome := range all {
 		got, err := fromResult(&dispatchpb.Result{
 			Token: toToken(token), JobName: "job", Outcome: wire, ExitCode: 5, Message: "m", Output: []byte("o"),
 			StartedAgo: durationpb.New(6), EndedAgo: durationpb.New(7), CpuTime: durationpb.New(8), MaxMemoryBytes: 9,
+			HttpStatus: 10,
 		})
 		want := engine.Result{
 			Token: token, JobName: "job", Outcome: outcome, ExitCode: 5, Message: "m", Output: "o",
-			StartedAgo: 6, EndedAgo: 7, CPUTime: 8, MaxMemoryBytes: 9,
+			StartedAgo: 6, EndedAgo: 7, CPUTime: 8, MaxMemoryBytes: 9, HTTPStatus: 10,
 		}
 		if err != nil || got != want {
 			t.Errorf("%+v, %v, want %+v", got, err, want)
@@ -113,7 +123,9 @@ func TestCommandsAreSentWhole(t *testing.T) {
 		Sequence: 9,
 		Assignments: []engine.Assignment{{
 			Token: token, JobName: "job", Argv: []string{"echo", "hi"}, WorkingDir: "/tmp",
-			Env: []engine.EnvVar{{Name: "A", Value: "1"}, {Name: "B"}},
+			Env: []engine.Variable{{Name: "A", Value: "1"}, {Name: "B"}}, Stdin: "in",
+			Timeout: 1, Deadline: 2, Grace: 3, MemoryLimit: 4, MemoryShare: 5, MaxOpenFiles: 6,
+			HTTP: &engine.Request{Method: "PUT", Path: "/p", Headers: []engine.Variable{{Name: "H", Value: "v"}}, Body: "b"},
 		}},
 		Kills:    []engine.Kill{{Token: token, Grace: time.Second}},
 		Recorded: []engine.Token{token, token},
@@ -123,7 +135,12 @@ func TestCommandsAreSentWhole(t *testing.T) {
 		Sequence: 9,
 		Assignments: []*dispatchpb.Assignment{{
 			Token: wire, JobName: "job", Argv: []string{"echo", "hi"}, WorkingDir: "/tmp",
-			Env: []*dispatchpb.EnvVar{{Name: "A", Value: "1"}, {Name: "B"}},
+			Env: []*dispatchpb.EnvVar{{Name: "A", Value: "1"}, {Name: "B"}}, Stdin: []byte("in"),
+			Timeout: durationpb.New(1), Deadline: durationpb.New(2), Grace: durationpb.New(3),
+			MemoryLimitBytes: 4, MemoryShareBytes: 5, MaxOpenFiles: 6,
+			Http: &dispatchpb.HttpRequest{
+				Method: "PUT", Path: "/p", Headers: []*dispatchpb.EnvVar{{Name: "H", Value: "v"}}, Body: []byte("b"),
+			},
 		}},
 		Kills:    []*dispatchpb.Kill{{Token: wire, Grace: durationpb.New(time.Second)}},
 		Recorded: []*dispatchpb.Token{wire, wire},
@@ -151,6 +168,45 @@ func TestCommandsThatWaitAreMergedInOrder(t *testing.T) {
 	}
 	if got, want := s.take(), (&dispatchpb.OperatorMessage{Sequence: 2}); !proto.Equal(got, want) {
 		t.Errorf("then sent %v, want %v", got, want)
+	}
+}
+
+func TestWhatHasNoLimitIsSentWithout(t *testing.T) {
+	got := toAssignment(&engine.Assignment{Token: engine.Token{Job: "j", Try: 1}})
+	if got.GetTimeout() != nil || got.GetDeadline() != nil || got.GetHttp() != nil {
+		t.Errorf("sent %v, want no limits and no request", got)
+	}
+}
+
+// An agent's report of a sequence says that it has what was sent up to it, and takes what it does not run
+// of that for not run.
+func TestTooMuchForOneMessageIsSentInSeveralAndCountsAsSentWithTheLast(t *testing.T) {
+	large := strings.Repeat("x", maxBatchBytes*2/3)
+	s := newSession()
+	s.Send(engine.Command{Sequence: 4})
+	s.take()
+	cmd := engine.Command{Sequence: 5, Settled: []engine.Token{{Job: "old", Try: 1}}}
+	for _, job := range []types.UID{"a", "b", "c"} {
+		cmd.Assignments = append(cmd.Assignments, engine.Assignment{Token: engine.Token{Job: job, Try: 1}, Stdin: large})
+	}
+	s.Send(cmd)
+	<-s.wake
+	for i, want := range []struct {
+		job      string
+		sequence uint64
+		settled  int
+	}{{"a", 4, 1}, {"b", 4, 0}, {"c", 5, 0}} {
+		m := s.take()
+		if len(m.GetAssignments()) != 1 || m.GetAssignments()[0].GetToken().GetJobUid() != want.job ||
+			m.GetSequence() != want.sequence || len(m.GetSettled()) != want.settled {
+			t.Errorf("message %d has sequence %d, %d assignments, %d settled; want %+v", i, m.GetSequence(), len(m.GetAssignments()), len(m.GetSettled()), want)
+		}
+		if awake := len(s.wake) > 0; awake != (i < 2) {
+			t.Errorf("after message %d there is more to send: %t", i, awake)
+		}
+		for len(s.wake) > 0 {
+			<-s.wake
+		}
 	}
 }
 

@@ -58,7 +58,7 @@ func newCluster(t *testing.T, workers, capacity int) *cluster {
 	c := &cluster{wake: make(chan struct{}, 1), over: make(chan struct{}), jobs: map[types.UID]*clusterJob{}}
 	c.engine = New(time.Now, c)
 	c.engine.Begin(Epoch{LeaseCreated: 1})
-	c.engine.SetPool(PoolConfig{Key: poolKey, UID: "pool", Capacity: capacity})
+	c.engine.SetPool(PoolConfig{Key: poolKey, UID: "pool", Capacity: capacity, Slots: 1})
 	var pods []WorkerPod
 	for i := range workers {
 		name := fmt.Sprintf("pool-%d", i)
@@ -153,8 +153,8 @@ func (c *cluster) create() *clusterJob {
 	defer c.mu.Unlock()
 	name := fmt.Sprintf("job-%d", len(c.jobs))
 	j := &clusterJob{job: Job{
-		JobRef: JobRef{NamespacedName: types.NamespacedName{Namespace: poolKey.Namespace, Name: name}, UID: types.UID(name)},
-		Pool:   poolKey.Name, Created: time.Now(), Argv: []string{"true"},
+		JobRef:  JobRef{NamespacedName: types.NamespacedName{Namespace: poolKey.Namespace, Name: name}, UID: types.UID(name)},
+		Created: time.Now(), Spec: &v1alpha1.JobSpec{Pool: poolKey.Name, Command: []string{"true"}},
 	}}
 	c.jobs[j.job.UID] = j
 	return j
@@ -308,26 +308,26 @@ func TestAWorkerPodIsAWorker(t *testing.T) {
 	})
 }
 
-// The task runs on a worker whose agent does nothing with what it is sent, so sending it again is harmless.
-// Process only sends, and never fails: that a failed task can be tried again is the simulation's to show.
-func TestATaskIsAJob(t *testing.T) {
-	jobtest.Run(t, func(t *testing.T) worker.Job { return runningTask(t) })
+// The job runs on a worker already, so that there is nothing left to be sent. Process only sends, and never
+// fails: that a failed task can be tried again is the simulation's to show.
+func TestAJobOfTheAPIIsAJob(t *testing.T) {
+	jobtest.Run(t, func(t *testing.T) worker.Job { return runningJob(t) })
 }
 
-func runningTask(t *testing.T) *task {
+func runningJob(t *testing.T) *job {
 	t.Helper()
 	w, p := lone(t)
 	w.createJob()
 	w.receive(p)
 	w.report(p)
-	return w.engine.tasks[w.jobUIDs()[0]]
+	return w.engine.jobs[w.jobUIDs()[0]]
 }
 
-func TestOnFailureSettlesATaskAsFailed(t *testing.T) {
-	for _, err := range []error{failure{v1alpha1.ReasonExitCode, "boom"}, worker.ErrStopped} {
-		j := runningTask(t)
+func TestOnFailureSettlesAJobAsFailed(t *testing.T) {
+	for _, err := range []error{failure{reason: v1alpha1.ReasonExitCode, message: "boom"}, worker.ErrStopped} {
+		j := runningJob(t)
 		j.OnFailure(err)
-		write := j.pool.engine.out.(*world).writes[j.job.UID]
+		write := j.pool.engine.out.(*world).writes[j.object.UID]
 		want := asFailure(err)
 		if got := write.Status; got.State != v1alpha1.JobFailed || got.Reason != want.reason || got.Message != want.message {
 			t.Errorf("stored as %s %s %q, want Failed %v", got.State, got.Reason, got.Message, want)

@@ -10,14 +10,15 @@
 package engine
 
 import (
-	"fmt"
+	"cmp"
+	"maps"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/workerpool-dev/workerpool/api/v1alpha1"
 	"github.com/workerpool-dev/workerpool/pkg/worker"
 )
 
@@ -56,8 +57,10 @@ const (
 // of the views that it gives out may, where they say so.
 type Engine struct {
 	clock func() time.Time
-	epoch Epoch
-	out   Outbox
+	// chance returns a number from 0 to 1.
+	chance func() float64
+	epoch  Epoch
+	out    Outbox
 
 	// mu guards all below, and all that is reached from there. Nothing is waited for under it.
 	mu sync.Mutex
@@ -66,8 +69,12 @@ type Engine struct {
 	began time.Time
 
 	pools map[types.NamespacedName]*pool
-	// tasks are the Jobs that are not settled, and those whose end is being written.
-	tasks map[types.UID]*task
+	// jobs are those that have not ended, and those whose end is being written.
+	jobs map[types.UID]*job
+	// timers are those of them that wait for a time.
+	timers timers
+	// swept is when the pools were last looked at for what time alone brings.
+	swept time.Time
 	// settled are the Jobs that are stored as finished, until the cache shows it too: a Job that
 	// the cache still shows as waiting must not run again.
 	settled map[types.UID]bool
@@ -105,9 +112,10 @@ type wait struct {
 func New(clock func() time.Time, out Outbox) *Engine {
 	return &Engine{
 		clock:   clock,
+		chance:  rand.Float64,
 		out:     out,
 		pools:   map[types.NamespacedName]*pool{},
-		tasks:   map[types.UID]*task{},
+		jobs:    map[types.UID]*job{},
 		settled: map[types.UID]bool{},
 		claims:  map[types.UID][]claim{},
 
@@ -196,63 +204,39 @@ func (e *Engine) SetWorkers(key types.NamespacedName, pods []WorkerPod) {
 
 // Submit takes in a Job, or what is new of it. It may be repeated, and the Job may be in any state
 // that is not finished.
-func (e *Engine) Submit(job Job) {
+func (e *Engine) Submit(object Job) {
 	e.enter()
 	defer e.leave()
-	if e.settled[job.UID] {
+	if e.settled[object.UID] {
 		return
 	}
-	key := types.NamespacedName{Namespace: job.Namespace, Name: job.Pool}
-	p := e.pools[key]
-	if t := e.tasks[job.UID]; t != nil {
-		t.update(job)
-		if p == nil || p.closing || t.state != invited {
-			return
+	key := types.NamespacedName{Namespace: object.Namespace, Name: object.Spec.Pool}
+	if j := e.jobs[object.UID]; j != nil {
+		if !j.settling && !j.cancelled && !j.leaving {
+			j.update(object)
+			j.pool.match()
 		}
-		p.admit(t, job)
-		p.match()
 		return
 	}
+	p := e.pools[key]
 	if p == nil || p.closing {
-		e.reportPoolNotFound(job, job.Status)
+		e.reportPoolNotFound(object, key.Name, object.Status)
 		return
 	}
-	t := newTask(p, job)
-	e.tasks[job.UID] = t
-	e.takeIn(t, job)
-	e.answerClaims(t)
+	j := newJob(p, object)
+	e.jobs[object.UID] = j
+	j.adopt()
+	e.answerClaims(j)
+	j.proceed()
 	p.match()
 	e.out.PoolChanged(key)
-}
-
-// takeIn puts a new task where its stored status says that it is: on a worker or in line.
-func (e *Engine) takeIn(t *task, job Job) {
-	if recorded := job.Status.Attempt; recorded != nil && t.adoptRecorded(*recorded) {
-		return
-	}
-	t.pool.enqueue(t, job)
-}
-
-// reportPoolNotFound asks for a Job without a pool to be shown so, unless it is stored so already.
-func (e *Engine) reportPoolNotFound(job Job, stored v1alpha1.JobStatus) {
-	if stored.State == v1alpha1.JobPending && stored.Reason == v1alpha1.ReasonPoolNotFound {
-		e.out.DropWrite(job.UID)
-		return
-	}
-	status := job.Status
-	status.State, status.Reason, status.Attempt = v1alpha1.JobPending, v1alpha1.ReasonPoolNotFound, nil
-	status.Message = fmt.Sprintf("There is no WorkerPool %q in namespace %q. The Job runs once there is.", job.Pool, job.Namespace)
-	e.version++
-	e.out.Write(Write{
-		Job: job.JobRef, ResourceVersion: job.ResourceVersion, Version: e.version, Status: status, Due: e.now.Add(waitingDue),
-	})
 }
 
 // Knows tells whether the engine has anything to do with a Job, or an agent says that it has.
 func (e *Engine) Knows(job types.UID) bool {
 	e.enter()
 	defer e.leave()
-	return e.tasks[job] != nil || len(e.claims[job]) > 0
+	return e.jobs[job] != nil || len(e.claims[job]) > 0
 }
 
 // Cancel ends a Job that does not exist any more: it leaves the queue, or is stopped on its worker.
@@ -265,10 +249,10 @@ func (e *Engine) Cancel(job types.UID) {
 	for _, c := range e.takeClaims(job) {
 		c.refuse(killGrace)
 	}
-	if t := e.tasks[job]; t != nil {
-		t.cancel()
-		t.pool.match()
-		e.collect(t.pool)
+	if j := e.jobs[job]; j != nil {
+		j.cancel()
+		j.pool.match()
+		e.collect(j.pool)
 	}
 }
 
@@ -280,27 +264,45 @@ func (e *Engine) Forget(job types.UID) {
 	for _, c := range e.takeClaims(job) {
 		c.refuse(0)
 	}
-	switch t := e.tasks[job]; {
-	case t == nil:
-	case t.state == settling:
-		t.shown = true
+	switch j := e.jobs[job]; {
+	case j == nil:
+	case j.settling:
+		j.shown = true
 	default:
-		t.cancel()
-		t.pool.match()
+		j.cancel()
+		j.pool.match()
 	}
 }
 
-// Tick lets time pass: workers without a session are given up, and a new leader stops waiting for
-// silent ones. It is to be called about once a second.
+// TickInterval is how often Tick is to be called, about.
+const TickInterval = 100 * time.Millisecond
+
+// sweepInterval is how often the pools are looked at.
+const sweepInterval = time.Second
+
+// Tick lets time pass: retries, deadlines and delayed writes come due, workers without a session are given
+// up, and a new leader stops waiting for silent ones.
 func (e *Engine) Tick() {
 	e.enter()
 	defer e.leave()
+	e.wakeJobs()
+	if e.now.Sub(e.swept) < sweepInterval {
+		return
+	}
+	e.swept = e.now
 	for key, p := range e.pools {
 		p.offer()
 		if p.match() || p.giveUp() {
 			e.out.PoolChanged(key)
 		}
 	}
+}
+
+// sorted are the jobs in the order of their creation.
+func (e *Engine) sorted() []*job {
+	return slices.SortedFunc(maps.Values(e.jobs), func(a, b *job) int {
+		return cmp.Or(a.object.Created.Compare(b.object.Created), cmp.Compare(a.object.Name, b.object.Name))
+	})
 }
 
 // collect forgets a pool that is closed and has nothing left.

@@ -1,43 +1,49 @@
 package engine
 
 import (
-	"errors"
+	"cmp"
 	"fmt"
+	"maps"
+	"reflect"
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/workerpool-dev/workerpool/api/v1alpha1"
 	"github.com/workerpool-dev/workerpool/pkg/worker"
 	"github.com/workerpool-dev/workerpool/pkg/worker/queue"
 )
-
-// agingPerPriority is what one step of priority is worth in waiting.
-const agingPerPriority = 300 * time.Second
 
 // pool is one WorkerPool: the queue in front of its workers.
 type pool struct {
 	engine *Engine
 	config PoolConfig
 
-	// queue has the tasks in state queued.
+	// queue has the jobs whose place is queued.
 	queue *queue.Priority
-	// overflow has the tasks beyond the queue's capacity, in the same order, in state waiting.
+	// overflow has those beyond the queue's capacity, in the same order.
 	overflow *queue.Priority
-	// invited is the number of tasks on their way from the overflow to the queue: room is kept for
-	// them. len(queue) + invited <= config.Capacity, but for tasks that came back from a worker, and
-	// for what others push.
+	// invited is the number of jobs on their way into the queue: room is kept for them.
+	// len(queue) + invited <= config.Capacity, but for jobs that had a place before, and for what others
+	// push.
 	invited int
+	// parked has the jobs that stand aside.
+	parked map[*job]bool
+	// reserved is the worker that is kept for the first job in line that finds no room.
+	reserved reservation
 
 	workers map[types.UID]*podWorker
 	// free has each worker with room for another task, in the order in which they are served.
 	// A worker is in it at most once (podWorker.inFree), and may have lost its room meanwhile.
 	free []*podWorker
 
-	// running and settling are the numbers of tasks in these states.
+	// running is the number of jobs with a task that runs, settling that of those whose end is being
+	// written.
 	running, settling int
 	// processed and failed count the Jobs that finished.
 	processed, failed uint64
+	// uncounted are the Jobs that have finished, with what processed was then, until that is stored.
+	uncounted map[types.UID]uint64
 
 	// awaited are the workers that must say Hello before the first dispatch, because they may run
 	// what an earlier leader has sent them. It is set once, from the first list of pods.
@@ -54,8 +60,10 @@ func newPool(e *Engine, config PoolConfig) *pool {
 	return &pool{
 		engine:    e,
 		config:    config,
-		queue:     mustQueue(config.Capacity),
-		overflow:  mustQueue(unbounded),
+		queue:     mustQueue(config.Capacity, config.Aging),
+		overflow:  mustQueue(unbounded, config.Aging),
+		parked:    map[*job]bool{},
+		uncounted: map[types.UID]uint64{},
 		workers:   map[types.UID]*podWorker{},
 		processed: config.Processed,
 		failed:    config.Failed,
@@ -66,8 +74,8 @@ func newPool(e *Engine, config PoolConfig) *pool {
 // and are bounded by those.
 const unbounded = 1<<31 - 1
 
-func mustQueue(capacity int) *queue.Priority {
-	q, err := queue.NewPriority(queue.Options{Capacity: capacity, Aging: agingPerPriority})
+func mustQueue(capacity int, aging time.Duration) *queue.Priority {
+	q, err := queue.NewPriority(queue.Options{Capacity: capacity, Aging: aging})
 	if err != nil {
 		panic(fmt.Sprintf("queue of capacity %d: %v", capacity, err))
 	}
@@ -75,89 +83,30 @@ func mustQueue(capacity int) *queue.Priority {
 }
 
 func (p *pool) configure(config PoolConfig) {
+	before := p.config
 	p.config = config
 	if err := p.queue.SetCapacity(config.Capacity); err != nil {
 		panic(fmt.Sprintf("queue of capacity %d: %v", config.Capacity, err))
 	}
+	for _, q := range []*queue.Priority{p.queue, p.overflow} {
+		if err := q.SetAging(config.Aging); err != nil {
+			panic(fmt.Sprintf("aging of %v: %v", config.Aging, err))
+		}
+	}
+	if before.Handler != config.Handler || before.Resources != config.Resources || before.Slots != config.Slots ||
+		!reflect.DeepEqual(before.Defaults.Resources, config.Defaults.Resources) {
+		p.reconsider()
+	}
+	p.counted(config.Processed)
 	p.invite()
 }
 
-// enqueue puts a task in line: into the queue, or into the overflow if that is full.
-func (p *pool) enqueue(t *task, job Job) {
-	if p.overflow.Len() > 0 || p.queue.Len()+p.invited >= p.config.Capacity {
-		p.overflowed(t)
-		return
-	}
-	switch err := p.queue.TryPush(p.engine.now, t.item()); {
-	case err == nil:
-		p.queued(t, job)
-	case errors.Is(err, worker.ErrFull), errors.Is(err, worker.ErrClosed):
-		p.overflowed(t) // somebody else has pushed, or closed the queue
-	default:
-		panic(fmt.Sprintf("job %s: %v", job.UID, err))
-	}
-}
-
-func (p *pool) queued(t *task, job Job) {
-	t.job, t.state = job, queued
-	if t.status.QueuedTime == nil {
-		t.status.QueuedTime = microTime(p.engine.now)
-	}
-	t.writeWaiting(v1alpha1.JobQueued, "", "", waitingDue)
-}
-
-func (p *pool) overflowed(t *task) {
-	t.state = waiting
-	if err := p.overflow.TryPush(p.engine.now, t.item()); err != nil {
-		panic(fmt.Sprintf("job %s: %v", t.job.UID, err))
-	}
-	t.writeWaiting(v1alpha1.JobPending, v1alpha1.ReasonQueueFull,
-		fmt.Sprintf("The queue of the pool is full (%d Jobs). The Job comes in, in order, as room appears.", p.config.Capacity), waitingDue)
-	t.shed()
-}
-
-// invite asks for as many of the Jobs beyond the capacity as there is room for.
-func (p *pool) invite() {
-	for p.queue.Len()+p.invited < p.config.Capacity {
-		job, ok := p.overflow.TryPop(p.engine.now, takeAny)
-		if !ok {
-			return
+// counted forgets the Jobs that are in the counters which are stored.
+func (p *pool) counted(processed uint64) {
+	for uid, n := range p.uncounted {
+		if n <= processed {
+			delete(p.uncounted, uid)
 		}
-		t := job.(*task)
-		t.state = invited
-		p.invited++
-		p.engine.out.Look(t.job.JobRef)
-	}
-}
-
-func takeAny(worker.Job) queue.Choice { return queue.Take }
-
-// admit lets in an invited task, with all that there is to know of it.
-func (p *pool) admit(t *task, job Job) {
-	p.invited--
-	if err := p.queue.Return(p.engine.now, t.item()); err != nil {
-		panic(fmt.Sprintf("job %s: %v", job.UID, err))
-	}
-	p.queued(t, job)
-}
-
-// requeue puts a task back that was on a worker. It is never refused: it was counted already. One of
-// which only the name is left, because an earlier leader's attempt was found while it waited beyond
-// the capacity, is asked for again first.
-func (p *pool) requeue(t *task) {
-	t.state, t.attempt = queued, nil
-	if p.closing {
-		t.release()
-		return
-	}
-	if t.isShed() {
-		t.state = invited
-		p.invited++
-		p.engine.out.Look(t.job.JobRef)
-		return
-	}
-	if err := p.queue.Return(p.engine.now, t.item()); err != nil {
-		panic(fmt.Sprintf("job %s: %v", t.job.UID, err))
 	}
 }
 
@@ -171,9 +120,9 @@ func (p *pool) setPods(pods []WorkerPod) {
 		}
 		p.worker(pod.UID, pod.Name).setPod(pod)
 	}
-	for uid, w := range p.workers {
+	for _, w := range p.byOrdinal() {
 		// A pod that the cache has not shown yet may have a session already: it is not gone.
-		if w.listed && (!present[uid] || terminated(pods, uid)) {
+		if w.listed && (!present[w.uid] || terminated(pods, w.uid)) {
 			w.gone()
 		}
 	}
@@ -234,65 +183,6 @@ func (p *pool) worker(uid types.UID, name string) *podWorker {
 	return w
 }
 
-// match gives queued tasks to workers with room until one of the two runs out. It tells whether it
-// gave any.
-func (p *pool) match() bool {
-	if !p.open() {
-		return false
-	}
-	matched := false
-	for {
-		w := p.nextFree()
-		if w == nil {
-			break
-		}
-		job, ok := p.queue.TryPop(p.engine.now, takeAny)
-		if !ok {
-			break
-		}
-		t, ours := job.(*task)
-		if !ours {
-			p.reject(job, errNotOurs)
-			continue
-		}
-		w.assign(t)
-		matched = true
-	}
-	p.invite()
-	return matched
-}
-
-var errNotOurs = fmt.Errorf("%w: a worker pod runs Jobs of the API only, and they come in by Submit", worker.ErrInvalid)
-
-// reject fails a job that somebody else has pushed.
-func (p *pool) reject(job worker.Job, err error) {
-	p.processed++
-	p.failed++
-	p.engine.rejected = append(p.engine.rejected, rejection{job, err})
-}
-
-// nextFree returns the worker whose turn it is, and leaves it in the line.
-func (p *pool) nextFree() *podWorker {
-	for len(p.free) > 0 {
-		w := p.free[0]
-		if w.room() {
-			return w
-		}
-		p.free = p.free[1:]
-		w.inFree = false
-	}
-	p.free = nil
-	return nil
-}
-
-// served puts the first in line of the free workers last, so that work spreads over all of them.
-func (p *pool) served() {
-	w := p.free[0]
-	p.free = p.free[1:]
-	w.inFree = false
-	w.offer()
-}
-
 // close ends the pool: nothing more is dispatched, and what waits is let go.
 func (p *pool) close() {
 	if p.closing {
@@ -300,9 +190,9 @@ func (p *pool) close() {
 	}
 	p.closing = true
 	_ = p.queue.Close() // it never fails
-	for _, t := range p.engine.tasks {
-		if t.pool == p && t.state < running {
-			t.release()
+	for _, j := range p.engine.sorted() {
+		if j.pool == p && j.running == 0 && !j.settling && !j.leaving {
+			j.release()
 		}
 	}
 	for _, job := range p.queue.Drain() {
@@ -314,14 +204,21 @@ func (p *pool) close() {
 
 // abandon lets go of what a closed pool still has, because another took its name.
 func (p *pool) abandon() {
-	for _, w := range p.workers {
+	for _, w := range p.byOrdinal() {
 		w.gone()
 	}
 }
 
+// byOrdinal are the workers in an order that does not depend on chance.
+func (p *pool) byOrdinal() []*podWorker {
+	return slices.SortedFunc(maps.Values(p.workers), func(a, b *podWorker) int {
+		return cmp.Or(cmp.Compare(a.id, b.id), cmp.Compare(a.uid, b.uid))
+	})
+}
+
 // offer puts the workers back in line that have rested.
 func (p *pool) offer() {
-	for _, w := range p.workers {
+	for _, w := range p.byOrdinal() {
 		w.offer()
 	}
 }
@@ -338,7 +235,7 @@ func (p *pool) giveUp() bool {
 	return found
 }
 
-// active is the number of tasks that are neither in line nor done with.
+// active is the number of jobs that run, or whose end is not stored yet.
 func (p *pool) active() int { return p.running + p.settling }
 
 // status is the pool as a worker.Manager shows it.

@@ -32,19 +32,25 @@ func (e *Engine) Connect(s Session, hello Hello) error {
 	w.draining = w.draining || hello.Draining
 	e.sessions[s] = w
 
-	known := make(map[types.UID]Token, len(hello.Running)+len(hello.Results))
+	known := make(map[taskKey]Token, len(hello.Running)+len(hello.Results))
 	for _, r := range hello.Results {
-		known[r.Token.Job] = r.Token
+		known[r.Token.key()] = r.Token
 		w.handleResult(r)
 	}
 	for _, r := range hello.Running {
-		known[r.Token.Job] = r.Token
+		known[r.Token.key()] = r.Token
 		w.handleRunning(r)
 	}
-	for uid, t := range w.tasks {
-		t.attempt.sequence = 0
-		if known[uid] != t.attempt.token {
-			t.missing(restarted)
+	for _, t := range w.sorted() {
+		switch a := t.attempt; {
+		case a.unsent && a.recorded:
+			t.send()
+		case a.unsent:
+		case known[t.key()] != a.token:
+			a.sequence = 0
+			t.miss(restarted)
+		default:
+			a.sequence = 0
 		}
 	}
 	delete(p.awaited, w.uid)
@@ -66,18 +72,18 @@ func (e *Engine) Report(s Session, report Report) {
 	if report.Draining {
 		w.drain()
 	}
-	known := make(map[types.UID]bool, len(report.Running)+len(report.Results))
+	known := make(map[taskKey]bool, len(report.Running)+len(report.Results))
 	for _, r := range report.Results {
-		known[r.Token.Job] = true
+		known[r.Token.key()] = true
 		w.handleResult(r)
 	}
 	for _, r := range report.Running {
-		known[r.Token.Job] = true
+		known[r.Token.key()] = true
 		w.handleRunning(r)
 	}
-	for uid, t := range w.tasks {
-		if t.attempt.sequence <= report.Seen && !known[uid] {
-			t.missing(false)
+	for _, t := range w.sorted() {
+		if a := t.attempt; !a.unsent && a.sequence <= report.Seen && !known[t.key()] && !e.hasClaim(a.token) {
+			t.miss(false)
 		}
 	}
 	w.pool.match()
@@ -101,63 +107,99 @@ func (e *Engine) Disconnect(s Session) {
 // of a task counts; all others are ended.
 func (w *podWorker) handleRunning(r Running) {
 	e := w.pool.engine
-	t := e.tasks[r.Token.Job]
+	j := e.jobs[r.Token.Job]
 	switch {
-	case t == nil && e.settled[r.Token.Job]:
+	case j == nil && e.settled[r.Token.Job]:
 		w.kill(r.Token, 0)
-	case t == nil:
+		return
+	case j == nil:
 		e.claim(claim{worker: w, token: r.Token, running: &r})
-	case t.cancelled:
-		w.kill(r.Token, killGrace)
-	case t.state == settling || t.outranks(r.Token):
+		return
+	case !j.wants(r.Token):
 		w.kill(r.Token, 0)
-	case t.state == running && t.attempt.token == r.Token:
-		t.noteStarted(r.StartedAgo)
-	default:
-		t.replaceAttempt(w, r.Token)
-		t.noteStarted(r.StartedAgo)
+		return
 	}
+	if j.isShed() { // its result can be judged only with the spec
+		e.out.Look(j.object.JobRef)
+	}
+	t := j.task(r.Token.Index)
+	if t.attempt == nil || t.attempt.token != r.Token {
+		t.replaceAttempt(w, r.Token)
+	}
+	t.attempt.memory = r.Memory
+	t.noteStarted(r.StartedAgo)
+	if j.stopping(t) {
+		t.stop()
+	}
+}
+
+// stopping tells whether what runs of a task is to be ended.
+func (j *job) stopping(t *task) bool {
+	return j.cancelled || j.suspend || j.failing != nil && !t.isHandler()
+}
+
+// wants tells whether an attempt may be the one that counts of its task.
+func (j *job) wants(token Token) bool {
+	t := j.tasks[token.Index]
+	switch {
+	case j.settling, j.leaving, token.Index < 0, token.Index > j.size:
+		return false
+	case t != nil && (t.outranks(token) || t.hasSettled(token)):
+		return false
+	case j.cancelled, t != nil && t.attempt != nil:
+		return true
+	case token.Index == j.size:
+		return j.handling()
+	case j.failing != nil:
+		return false
+	}
+	return j.plain() || !j.indexed.has(token.Index)
 }
 
 // handleResult takes in the end of an attempt, or lets the agent forget one that does not count.
 func (w *podWorker) handleResult(r Result) {
 	e := w.pool.engine
-	t := e.tasks[r.Token.Job]
+	j := e.jobs[r.Token.Job]
 	switch {
-	case t == nil && e.settled[r.Token.Job]:
+	case j == nil && e.settled[r.Token.Job]:
 		w.acknowledge(r.Token)
-	case t == nil:
+		return
+	case j != nil && j.owes(r.Token):
+		return // its write is under way, and the agent is told when that is done
+	case j == nil, j.isShed():
 		e.claim(claim{worker: w, token: r.Token, result: &r})
-	case t.state == settling && t.attempt.token == r.Token:
-		// Its write is under way, and the agent is told when that is done.
-	case t.state == settling || t.outranks(r.Token):
+		return
+	case !j.wants(r.Token):
 		w.acknowledge(r.Token)
-	case t.state == running && t.attempt.token != r.Token && r.Outcome.cutOff():
-		w.acknowledge(r.Token) // the one that runs goes on
-	default:
-		if t.state != running || t.attempt.token != r.Token {
-			t.replaceAttempt(w, r.Token)
-		}
-		t.settle(r)
+		return
 	}
+	t := j.task(r.Token.Index)
+	if t.attempt == nil || t.attempt.token != r.Token {
+		if t.attempt != nil && r.Outcome.cutOff() {
+			w.acknowledge(r.Token) // the one that runs goes on
+			return
+		}
+		t.replaceAttempt(w, r.Token)
+	}
+	t.settle(r)
 }
-
-// outranks tells whether a later attempt than the token's is known.
-func (t *task) outranks(token Token) bool { return token.Compare(t.last) < 0 }
 
 // replaceAttempt makes an attempt that an earlier leader has started the one that counts.
 func (t *task) replaceAttempt(w *podWorker, token Token) {
-	if t.state == running {
-		t.attempt.worker.kill(t.attempt.token, 0)
-		t.attempt.worker.give(t)
-	} else {
-		t.leaveLine()
+	if old := t.attempt; old != nil {
+		if !old.unsent && old.token.Try > 0 {
+			old.worker.kill(old.token, 0)
+		}
+		t.release()
 	}
+	t.unstored = false
 	t.know(token)
-	w.take(t, &attempt{token: token})
+	w.take(t, &attempt{token: token, worker: w})
+	t.job.takePlace()
 }
 
-// claim is what a worker says of a Job that the engine does not know.
+// claim is what a worker says of a Job that the engine does not know, or the result of one of which it has
+// only the name.
 type claim struct {
 	worker  *podWorker
 	token   Token
@@ -178,8 +220,14 @@ func (c claim) refuse(grace time.Duration) {
 // to lose work.
 func (e *Engine) claim(c claim) {
 	uid := c.token.Job
+	for _, o := range e.claims[uid] {
+		if o.worker == c.worker && o.token == c.token {
+			o.count(-1)
+		}
+	}
 	same := func(o claim) bool { return o.worker == c.worker && o.token == c.token }
 	e.claims[uid] = append(slices.DeleteFunc(e.claims[uid], same), c)
+	c.count(1)
 	ref := JobRef{UID: uid}
 	ref.Namespace = c.worker.pool.config.Key.Namespace
 	if c.running != nil {
@@ -190,15 +238,31 @@ func (e *Engine) claim(c claim) {
 	e.out.Look(ref)
 }
 
+// hasClaim tells whether a claim of this attempt waits.
+func (e *Engine) hasClaim(token Token) bool {
+	return slices.ContainsFunc(e.claims[token.Job], func(c claim) bool { return c.token == token })
+}
+
+// count keeps the slot of what runs by the claim.
+func (c claim) count(n int) {
+	if c.running != nil {
+		c.worker.claimed += n
+	}
+}
+
 func (e *Engine) takeClaims(job types.UID) []claim {
 	claims := e.claims[job]
 	delete(e.claims, job)
+	for _, c := range claims {
+		c.count(-1)
+		c.worker.offer()
+	}
 	return claims
 }
 
 // answerClaims treats what was claimed of a Job as said now.
-func (e *Engine) answerClaims(t *task) {
-	for _, c := range e.takeClaims(t.job.UID) {
+func (e *Engine) answerClaims(j *job) {
+	for _, c := range e.takeClaims(j.object.UID) {
 		if c.running != nil {
 			c.worker.handleRunning(*c.running)
 			continue
@@ -209,6 +273,7 @@ func (e *Engine) answerClaims(t *task) {
 
 // dropClaims forgets what a worker has claimed: it says it again in its next session.
 func (e *Engine) dropClaims(w *podWorker) {
+	w.claimed = 0
 	for uid, claims := range e.claims {
 		claims = slices.DeleteFunc(claims, func(c claim) bool { return c.worker == w })
 		if len(claims) == 0 {

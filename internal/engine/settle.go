@@ -2,158 +2,429 @@ package engine
 
 import (
 	"fmt"
+	"net/http"
+	"slices"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
 )
 
+// failure is why a try failed, in the words of the API.
+type failure struct {
+	reason, message string
+	// exitCode of a command that ended by itself, else 0.
+	exitCode int32
+	// permanent failures are not retried, unless a rule of the Job says so.
+	permanent bool
+}
+
+func (f failure) Error() string { return fmt.Sprintf("%s: %s", f.reason, f.message) }
+
+func asFailure(err error) failure {
+	if f, ok := err.(failure); ok { //nolint:errorlint // made here and never wrapped
+		return f
+	}
+	return failure{reason: v1alpha1.ReasonCannotStart, message: err.Error()}
+}
+
 // settle takes in the end of the attempt that counts.
 func (t *task) settle(r Result) {
-	a := t.attempt
+	j, a := t.job, t.attempt
 	if a.started.IsZero() {
-		a.started = t.pool.engine.now.Add(-r.StartedAgo)
-		t.noteAttempt()
+		a.started = j.engine().now.Add(-r.StartedAgo)
+		j.noteAttempt(t)
 	}
-	a.worker.give(t)
-	if t.cancelled {
+	t.release()
+	t.noteSettled(a.token)
+	switch {
+	case j.cancelled:
 		a.worker.acknowledge(a.token)
-		delete(t.pool.engine.tasks, t.job.UID)
-		return
+	case r.Outcome.cutOff():
+		t.cutOff(a, failure{reason: v1alpha1.ReasonInterrupted, message: t.whyCutOff()})
+	default:
+		t.ended(a, r)
 	}
-	switch r.Outcome {
-	case Interrupted, Killed:
-		t.interrupted()
-		a.worker.acknowledge(a.token)
-	case Exited, CannotStart:
-		t.ended(r)
+	j.proceed()
+}
+
+// release frees what the task's attempt takes. It has none any more.
+func (t *task) release() {
+	t.attempt.worker.give(t)
+	t.attempt = nil
+}
+
+func (t *task) whyCutOff() string {
+	if t.job.suspend {
+		return "The attempt was stopped, because the Job was suspended."
+	}
+	return "The attempt was cut off, because its worker was removed or had no connection."
+}
+
+// ended takes in the end of an attempt that was not cut off.
+func (t *task) ended(a *attempt, r Result) {
+	j := t.job
+	f := t.verdict(r)
+	j.noteEnd(t, r, f)
+	j.owe(a, t, f != nil)
+	switch {
+	case t.isHandler():
+		t.handled(f)
+	case r.Outcome == DeadlineExceeded:
+		j.fail(*f)
+		j.putBack(t)
+	case f == nil:
+		t.succeed()
+	default:
+		t.fail(*f, resultOf(r, f))
 	}
 }
 
-// ended records the end of an attempt that was not cut off.
-func (t *task) ended(r Result) {
-	end := microTime(t.pool.engine.now.Add(-r.EndedAgo))
-	ended := *t.status.Attempt
-	ended.EndTime = end
-	result := &v1alpha1.JobResult{Output: r.Output}
-	err := verdict(r)
-	if r.Outcome == Exited {
-		result.ExitCode, ended.ExitCode = new(r.ExitCode), new(r.ExitCode)
-	}
-	if err != nil {
-		result.Reason, result.Message = err.reason, err.message
-		ended.Reason = err.reason
-	}
-	t.endAttempt(ended, ended.Reason)
-	t.status.CompletionTime = end
-	t.status.Result = result
-	t.status.Usage = &v1alpha1.JobUsage{
-		CPUMilliseconds: new(r.CPUTime.Milliseconds()), MaxMemoryBytes: new(r.MaxMemoryBytes),
-	}
-	if err != nil {
-		t.OnFailure(*err)
+func (t *task) succeed() {
+	j := t.job
+	j.drop(t)
+	if j.plain() {
+		j.finish(v1alpha1.JobSucceeded, "", "")
 		return
 	}
-	t.finish(v1alpha1.JobSucceeded, "", "")
+	j.indexed.succeeded.add(t.index)
+}
+
+// fail decides what a failure means.
+func (t *task) fail(f failure, result *v1alpha1.JobResult) {
+	action := t.job.rule(f)
+	if action == "" && !f.permanent {
+		action = v1alpha1.ActionRetry
+	}
+	t.act(action, f, result)
+}
+
+// cutOff puts back a task whose attempt was cut off for no fault of its own, unless a rule of the Job says
+// otherwise, or it may not run twice.
+func (t *task) cutOff(a *attempt, f failure) {
+	j := t.job
+	if j.failing != nil && !t.isHandler() {
+		f = *j.failing
+	}
+	j.noteCutOff(a, f.reason)
+	action := j.rule(f)
+	switch {
+	case t.isHandler(), j.suspend && !j.atMostOnce():
+		action = v1alpha1.ActionIgnore
+	case j.atMostOnce():
+		f.reason, action = v1alpha1.ReasonInterrupted, ""
+		f.message += " It may have run in part, and is not run again."
+	}
+	if j.failing != nil || action == "" && !j.atMostOnce() || action == v1alpha1.ActionIgnore {
+		j.note = f.message + tryAgain
+		j.putBack(t)
+		a.worker.acknowledge(a.token)
+		return
+	}
+	j.owe(a, t, true)
+	t.act(action, f, nil)
+}
+
+const tryAgain = " The Job is tried again."
+
+// act does what was decided about a failure: without an action the task has failed for good.
+func (t *task) act(action v1alpha1.FailureAction, f failure, result *v1alpha1.JobResult) {
+	j := t.job
+	switch {
+	case action == v1alpha1.ActionFail:
+		t.giveUp(f, result)
+		j.fail(f)
+	case action == v1alpha1.ActionIgnore:
+		t.retry(f)
+	case action == v1alpha1.ActionRetry && int(t.retries) < j.MaxRetries():
+		t.retries++
+		j.status.Retries = new(deref(j.status.Retries) + 1)
+		t.retry(f)
+	default:
+		t.giveUp(f, result)
+	}
+}
+
+// rule finds what the first of the Job's rules that is about the failure wants; empty if none is.
+func (j *job) rule(f failure) v1alpha1.FailureAction {
+	if j.isShed() || j.object.Spec.FailurePolicy == nil {
+		return ""
+	}
+	rules := j.object.Spec.FailurePolicy.Rules
+	for i := range rules {
+		rule := &rules[i]
+		if slices.Contains(rule.Reasons, v1alpha1.FailureReason(f.reason)) || f.exitCode != 0 && slices.Contains(rule.ExitCodes, f.exitCode) {
+			return rule.Action
+		}
+	}
+	return ""
+}
+
+// retry has the task tried again, once this failure is stored and the backoff is over.
+func (t *task) retry(f failure) {
+	j := t.job
+	j.note, j.urgent = f.message+tryAgain, true
+	t.unstored = true
+	j.retryLater(t)
+}
+
+// giveUp ends a task that has failed for good.
+func (t *task) giveUp(f failure, result *v1alpha1.JobResult) {
+	j := t.job
+	j.drop(t)
+	if j.plain() {
+		if j.failing == nil {
+			j.failing = &f
+		}
+		return
+	}
+	j.indexed.failed.add(t.index)
+	if j.status.Result == nil {
+		if result == nil {
+			result = &v1alpha1.JobResult{Reason: f.reason}
+		}
+		result.Message = clip(fmt.Sprintf("Task %d: %s", t.index, f.message))
+		j.status.Result = result
+	}
+}
+
+// handled notes that onFailure has run. If it failed itself, that is told beside the Job's failure.
+func (t *task) handled(f *failure) {
+	j := t.job
+	j.drop(t)
+	j.handled = true
+	if f != nil {
+		j.failing.message = clip(j.failing.message + " Its onFailure has failed too: " + f.message)
+	}
+}
+
+// lose ends the attempt of a task whose worker is gone. A loss that has an explanation does not count.
+func (t *task) lose(explained bool) {
+	j, a := t.job, t.attempt
+	t.release()
+	switch {
+	case j.cancelled:
+	case a.unsent: // it has not run
+		j.takeBack(t)
+	case explained:
+		t.cutOff(a, failure{reason: v1alpha1.ReasonInterrupted, message: t.whyCutOff()})
+	default:
+		t.loseWorker(a)
+	}
+	j.proceed()
+}
+
+func (t *task) loseWorker(a *attempt) {
+	j := t.job
+	f := failure{reason: v1alpha1.ReasonWorkerLost, message: "The worker was lost while it ran the Job."}
+	t.lost++
+	j.status.LostWorkers = new(deref(j.status.LostWorkers) + 1)
+	if t.lost < maxLostWorkers {
+		t.cutOff(a, f)
+		return
+	}
+	j.noteCutOff(a, f.reason)
+	f.message = fmt.Sprintf("%d workers were lost while they ran the Job: it may be what ends them.", maxLostWorkers)
+	if t.isHandler() {
+		t.handled(&f)
+		return
+	}
+	t.giveUp(f, nil)
+}
+
+// miss puts back a task that its worker turns out not to run. If it had started, or the agent was
+// restarted meanwhile, it has run, and may be the reason.
+func (t *task) miss(restarted bool) {
+	if restarted || !t.attempt.started.IsZero() {
+		t.lose(false)
+		return
+	}
+	j, w := t.job, t.attempt.worker
+	w.resting = j.engine().now.Add(refusalRest)
+	noted := t.attempt.noted
+	t.release()
+	if noted {
+		j.takeBack(t)
+	} else {
+		j.putBack(t)
+	}
+	j.proceed()
+}
+
+// exceedDeadline fails the job because its time is over.
+func (j *job) exceedDeadline() {
+	j.endTime = j.engine().now
+	j.fail(*deadlineExceeded(j))
+}
+
+func deadlineExceeded(j *job) *failure {
+	return &failure{
+		reason:  v1alpha1.ReasonDeadlineExceeded,
+		message: fmt.Sprintf("The Job has not ended within %d seconds of its creation.", j.activeDeadline),
+	}
 }
 
 // verdict is nil for a success.
-func verdict(r Result) *failure {
+func (t *task) verdict(r Result) *failure {
+	switch r.Outcome {
+	case CannotStart:
+		return &failure{reason: v1alpha1.ReasonCannotStart, message: r.Message}
+	case TimedOut:
+		return &failure{reason: v1alpha1.ReasonTimeout, message: fmt.Sprintf("The try took longer than %s.", t.job.timeout())}
+	case DeadlineExceeded:
+		return deadlineExceeded(t.job)
+	case MemoryExceeded:
+		return &failure{reason: v1alpha1.ReasonMemoryExceeded, message: r.Message}
+	case OOMKilled:
+		return &failure{reason: v1alpha1.ReasonOOMKilled, message: r.Message}
+	case Responded:
+		return answerVerdict(r)
+	case Exited, Killed, Interrupted:
+	}
 	switch {
-	case r.Outcome == CannotStart:
-		return &failure{v1alpha1.ReasonCannotStart, r.Message}
 	case r.ExitCode > 128:
-		return &failure{v1alpha1.ReasonExitCode, fmt.Sprintf("The command was ended by signal %d (exit code %d).", r.ExitCode-128, r.ExitCode)}
+		return &failure{
+			reason: v1alpha1.ReasonExitCode, exitCode: r.ExitCode,
+			message: fmt.Sprintf("The command was ended by signal %d (exit code %d).", r.ExitCode-128, r.ExitCode),
+		}
 	case r.ExitCode != 0:
-		return &failure{v1alpha1.ReasonExitCode, fmt.Sprintf("The command ended with exit code %d.", r.ExitCode)}
+		return &failure{reason: v1alpha1.ReasonExitCode, exitCode: r.ExitCode, message: fmt.Sprintf("The command ended with exit code %d.", r.ExitCode)}
 	}
 	return nil
 }
 
-// interrupted puts back a task whose attempt was cut off for no fault of its own.
-func (t *task) interrupted() {
-	recorded := t.attempt.recorded
-	if t.status.Attempt != nil {
-		t.endAttempt(*t.status.Attempt, v1alpha1.ReasonInterrupted)
+// answerVerdict is nil for a status of 2xx.
+func answerVerdict(r Result) *failure {
+	status := int(r.HTTPStatus)
+	f := &failure{
+		reason: v1alpha1.ReasonHTTPStatus, message: fmt.Sprintf("The server answered %d %s.", status, http.StatusText(status)),
+		permanent: status/100 == 4 && status != http.StatusRequestTimeout && status != http.StatusTooManyRequests,
 	}
-	t.pool.requeue(t)
-	t.writeRetrying("The attempt was cut off, because its worker was removed or had no connection. The Job is tried again.", recorded)
-}
-
-// lost puts back a task whose worker is gone. A loss that has an explanation does not count.
-func (t *task) lost(explained bool) {
-	t.attempt.worker.give(t)
 	switch {
-	case t.cancelled:
-		delete(t.pool.engine.tasks, t.job.UID)
-		return
-	case explained:
-		t.interrupted()
-		return
+	case status/100 == 2:
+		return nil
+	case status == 0:
+		f.message = "There was no answer: " + r.Message
 	}
-	recorded := t.attempt.recorded
-	if t.status.Attempt != nil {
-		t.endAttempt(*t.status.Attempt, v1alpha1.ReasonWorkerLost)
-	}
-	t.countLostWorker()
-	if deref(t.status.LostWorkers) >= maxLostWorkers {
-		t.status.CompletionTime = microTime(t.pool.engine.now)
-		t.OnFailure(failure{
-			v1alpha1.ReasonWorkerLost,
-			fmt.Sprintf("%d workers were lost while they ran the Job: it may be what ends them.", maxLostWorkers),
-		})
-		return
-	}
-	t.pool.requeue(t)
-	t.writeRetrying("The worker was lost while it ran the Job. The Job is tried again.", recorded)
+	return f
 }
 
-// missing puts back a task that its worker turns out not to run. If it had started, or the agent was
-// restarted meanwhile, it has run, and may be the reason.
-func (t *task) missing(restarted bool) {
-	if restarted || !t.attempt.started.IsZero() {
-		t.lost(false)
-		return
+func resultOf(r Result, f *failure) *v1alpha1.JobResult {
+	result := &v1alpha1.JobResult{Output: r.Output}
+	if r.Outcome == Exited {
+		result.ExitCode = new(r.ExitCode)
 	}
-	t.attempt.worker.resting = t.pool.engine.now.Add(refusalRest)
-	t.attempt.worker.give(t)
-	if t.cancelled {
-		delete(t.pool.engine.tasks, t.job.UID)
-		return
+	if f != nil {
+		result.Reason, result.Message = f.reason, clip(f.message)
 	}
-	t.pool.requeue(t)
+	return result
 }
 
-// writeRetrying asks for a task that was put back to be shown so: at once if the API says that it
-// runs, and if it lasts otherwise. A task whose pool is being closed has been let go already.
-func (t *task) writeRetrying(message string, recorded bool) {
-	if t.pool.engine.tasks[t.job.UID] != t {
-		return
+// clip shortens a message to what the API takes.
+func clip(message string) string {
+	const most = 1000
+	for i := range message {
+		if i > most {
+			return message[:i] + " ..."
+		}
 	}
-	after := waitingDue
-	if recorded {
-		after = 0
-	}
-	t.status.State, t.status.Reason, t.status.Message = v1alpha1.JobQueued, v1alpha1.ReasonRetrying, message
-	t.write(t.pool.engine.now.Add(after))
+	return message
 }
 
-// Written says that a write is stored. A Job's end is acknowledged to its worker only now.
+// owe has the agent keep a result until a write that has it is stored.
+func (j *job) owe(a *attempt, t *task, failed bool) {
+	a.worker.unsettled++
+	j.owed = append(j.owed, owed{worker: a.worker, token: a.token, task: t, failed: failed})
+}
+
+// owes tells whether the job has taken in this result.
+func (j *job) owes(token Token) bool {
+	return slices.ContainsFunc(j.owed, func(o owed) bool { return o.token == token })
+}
+
+// assignOwed notes that the latest write has all results.
+func (j *job) assignOwed() {
+	for i := range j.owed {
+		if j.owed[i].version == 0 {
+			j.owed[i].version = j.version
+		}
+	}
+}
+
+// acknowledge lets the agents forget what is stored by now.
+func (j *job) acknowledge(version uint64) {
+	j.owed = slices.DeleteFunc(j.owed, func(o owed) bool {
+		stored := o.version != 0 && o.version <= version
+		if stored {
+			o.settle()
+		}
+		return stored
+	})
+}
+
+func (o *owed) settle() {
+	o.task.unstored = false
+	o.worker.unsettled--
+	o.worker.processed++
+	if o.failed {
+		o.worker.failed++
+	}
+	o.worker.acknowledge(o.token)
+}
+
+// Written says that a write is stored. Results are acknowledged to their workers only now.
 func (e *Engine) Written(w Write, resourceVersion string) {
 	e.enter()
 	defer e.leave()
-	t := e.tasks[w.Job.UID]
-	if t == nil {
+	j := e.jobs[w.Job.UID]
+	if j == nil {
 		return
 	}
-	t.job.ResourceVersion = resourceVersion
+	j.object.ResourceVersion = resourceVersion
+	j.acknowledge(w.Version)
 	switch {
-	case t.state == settling && w.Version == t.version:
-		t.acknowledge()
-	case t.state == running && w.Status.Attempt != nil && w.Status.Attempt.Token == t.attempt.token.String():
-		t.attempt.recorded = true
-		t.attempt.worker.record(t.attempt.token)
+	case j.settling:
+		if w.Version == j.version {
+			j.complete()
+		}
+		return
+	case j.leaving:
+		if len(j.owed) == 0 {
+			delete(e.jobs, j.object.UID)
+			e.out.Look(j.object.JobRef) // there may be a pool of the name again
+			e.collect(j.pool)
+		}
+		return
 	}
+	j.noteStored(w)
+	j.proceed()
+	j.pool.match()
+}
+
+// noteStored tells the agents which attempts are recorded, and sends those that had to be.
+func (j *job) noteStored(w Write) {
+	j.announced = j.announced || meta.IsStatusConditionTrue(w.Status.Conditions, v1alpha1.JobFailureTarget)
+	for _, t := range j.tasks {
+		a := t.attempt
+		switch {
+		case a == nil || a.recorded:
+		case j.recordedBy(w, a):
+			a.recorded = true
+			if a.unsent {
+				t.send()
+				continue
+			}
+			a.worker.record(a.token)
+		}
+	}
+}
+
+func (j *job) recordedBy(w Write, a *attempt) bool {
+	if j.plain() || a.token.Index == j.size {
+		return w.Status.Attempt != nil && w.Status.Attempt.Token == a.token.String()
+	}
+	return a.version != 0 && a.version <= w.Version
 }
 
 // Finished says that a Job is stored as finished, though a write of it was not answered so: it had
@@ -161,33 +432,29 @@ func (e *Engine) Written(w Write, resourceVersion string) {
 func (e *Engine) Finished(job types.UID) {
 	e.enter()
 	defer e.leave()
-	t := e.tasks[job]
+	j := e.jobs[job]
 	switch {
-	case t == nil:
-	case t.state == settling:
-		t.acknowledge()
+	case j == nil:
+	case j.settling:
+		j.complete()
 	default:
-		t.cancel()
-		t.pool.match()
+		j.cancel()
+		j.pool.match()
 	}
 }
 
-// acknowledge ends a task whose end is stored, or need not be.
-func (t *task) acknowledge() {
-	e, p, a := t.pool.engine, t.pool, t.attempt
-	delete(e.tasks, t.job.UID)
-	if !t.shown {
-		e.settled[t.job.UID] = true
+// complete ends a job whose end is stored, or need not be.
+func (j *job) complete() {
+	e, p := j.engine(), j.pool
+	if !j.shown {
+		e.settled[j.object.UID] = true
 	}
 	p.settling--
 	p.processed++
-	a.worker.unsettled--
-	a.worker.processed++
-	if t.status.State == v1alpha1.JobFailed {
+	if j.status.State == v1alpha1.JobFailed {
 		p.failed++
-		a.worker.failed++
 	}
-	a.worker.acknowledge(a.token)
+	p.uncounted[j.object.UID] = p.processed
 	e.out.PoolChanged(p.config.Key)
-	e.collect(p)
+	j.remove()
 }

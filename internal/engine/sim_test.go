@@ -2,11 +2,13 @@ package engine
 
 import (
 	"flag"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
@@ -44,6 +46,7 @@ func (w *world) run() {
 			return
 		}
 	}
+	w.resumeAll()
 	for range 400 {
 		w.heal()
 		w.check(final)
@@ -54,8 +57,12 @@ func (w *world) run() {
 func (w *world) step() {
 	p := w.livePod()
 	switch n := w.rng.IntN(100); {
-	case n < 14:
+	case n < 7:
 		w.createJob()
+	case n < 13:
+		w.createAny()
+	case n < 14:
+		w.changeJob()
 	case n < 34:
 		w.receive(p)
 	case n < 48:
@@ -113,13 +120,13 @@ func (w *world) heal() {
 }
 
 func (w *world) check(final map[types.UID]v1alpha1.JobState) {
-	live := map[types.UID]Token{}
+	live := map[taskKey]Token{}
 	for _, p := range w.pods {
 		for token := range p.running {
-			if other, twice := live[token.Job]; twice {
+			if other, twice := live[token.key()]; twice {
 				w.fail("%s runs twice at once: %v and %v", token.Job, other, token)
 			}
-			live[token.Job] = token
+			live[token.key()] = token
 		}
 	}
 	for uid, stored := range w.jobs {
@@ -134,64 +141,207 @@ func (w *world) check(final map[types.UID]v1alpha1.JobState) {
 	w.checkCounts()
 }
 
-// checkCounts wants each Job that the engine knows to be in one place, and no worker to have too many.
+// checkCounts wants what the engine counts to be what there is.
 func (w *world) checkCounts() {
 	s, pool := w.pool().Snapshot(), w.engine.pools[poolKey]
-	if sum := s.Queued + s.Waiting + s.Active; sum != len(w.engine.tasks) {
-		w.fail("%d Jobs are counted of %d: %+v", sum, len(w.engine.tasks), s)
-	}
-	busy := 0
-	for _, pod := range s.Pods {
-		if pod.Busy {
-			busy++
+	places, running, settling := map[place]int{}, 0, 0
+	for _, j := range w.engine.jobs {
+		places[j.place]++
+		attempts := 0
+		for _, t := range j.tasks {
+			if t.attempt != nil {
+				attempts++
+			}
+		}
+		if attempts != j.running {
+			w.fail("%s has %d attempts, and counts %d", j.object.UID, attempts, j.running)
+		}
+		if j.running > 0 {
+			running++
+		}
+		if j.settling {
+			settling++
 		}
 	}
-	if pool.running > len(s.Pods)*simSlots || pool.running > 0 && busy == 0 {
-		w.fail("%d Jobs run on %d workers, of which %d are busy", pool.running, len(s.Pods), busy)
+	if s.Queued != places[queued]+places[invited] || s.Waiting != places[overflow] || s.Active != running+settling ||
+		len(pool.parked) != places[parked] || pool.invited != places[invited] {
+		w.fail("counts %+v, parked %d, invited %d; there are %v, %d run, %d settle", s, len(pool.parked), pool.invited, places, running, settling)
+	}
+	for _, p := range pool.workers {
+		if p.session != nil && p.unsettled < 0 || p.claimed < 0 {
+			w.fail("worker %s has %d results to be stored, %d claims", p.uid, p.unsettled, p.claimed)
+		}
 	}
 }
 
-// checkSettling is called when an agent is told to forget a result: of a process that ended by
-// itself, the Job must be stored as finished, a later attempt have been sent, or another agent hold
+// checkStart is called when a process of a Job is started.
+func (w *world) checkStart(a Assignment) {
+	stored := w.jobs[a.Token.Job]
+	spec, status := stored.job.Spec, &stored.job.Status
+	size := sizeOf(spec)
+	if after := spec.StartAfter; after != nil && w.now.Before(after.Time) {
+		w.fail("%s is started before its time", a.Token.Job)
+	}
+	if spec.Execution == v1alpha1.AtMostOnce && a.Token.Index < size {
+		if stored.starts[0] > 0 {
+			w.fail("%s is started a second time", a.Token.Job)
+		}
+		if status.Attempt == nil || status.Attempt.Token != a.Token.String() {
+			w.fail("%s is started before that is stored", a.Token.Job)
+		}
+	}
+	var done indexSet
+	done.parse(status.SucceededIndexes, size)
+	done.parse(status.FailedIndexes, size)
+	if done.has(a.Token.Index) {
+		w.fail("%s: task %d is started, though it is stored as done: %s, %s", a.Token.Job, a.Token.Index, status.SucceededIndexes, status.FailedIndexes)
+	}
+	if a.Token.Index == size && !meta.IsStatusConditionTrue(status.Conditions, v1alpha1.JobFailureTarget) {
+		w.fail("onFailure of %s is started before the failure is stored", a.Token.Job)
+	}
+}
+
+func sizeOf(spec *v1alpha1.JobSpec) int32 {
+	if len(spec.Items) > 0 {
+		return int32(len(spec.Items))
+	}
+	return max(1, deref(spec.Completions))
+}
+
+// checkSettling is called when an agent is told to forget a result. Of a process that ended by itself, the
+// API must have it, or it must not count: because a later attempt has been sent, or another agent holds
 // the result that is being stored.
 func (w *world) checkSettling(p *simPod, token Token) {
-	stored, known := w.jobs[token.Job], w.engine.tasks[token.Job]
-	if stored.gone || stored.job.Status.State.Finished() || known != nil && known.superseded(token) {
+	stored, known := w.jobs[token.Job], w.engine.jobs[token.Job]
+	status := &stored.job.Status
+	if stored.gone || status.State.Finished() || known != nil && known.superseded(token) {
 		return
 	}
+	var done indexSet
+	for _, indexes := range []string{status.SucceededIndexes, status.FailedIndexes} {
+		done.parse(indexes, sizeOf(stored.job.Spec))
+	}
+	if done.has(token.Index) || strings.Contains(","+status.RetriedIndexes, fmt.Sprintf(",%d:", token.Index)) ||
+		slices.ContainsFunc(status.EndedAttempts, func(a v1alpha1.Attempt) bool { return a.Token == token.String() }) {
+		return
+	}
+	if policy := stored.job.Spec.FailurePolicy; policy != nil && policy.Rules[0].Action == v1alpha1.ActionIgnore {
+		return // leaves no trace of an indexed Job's failure
+	}
 	if slices.ContainsFunc(p.results, func(r Result) bool { return r.Token == token && r.Outcome == Exited }) {
-		w.fail("the result of %s %v was forgotten before it was stored", token.Job, token)
+		w.fail("the result of %s[%d] %v on %s was forgotten before it was stored: %+v", token.Job, token.Index, token, p.uid, status)
 	}
 }
 
-func (t *task) superseded(token Token) bool {
-	return t.outranks(token) || t.state == settling && t.attempt.token != token
+func (j *job) superseded(token Token) bool {
+	t := j.tasks[token.Index]
+	held := slices.ContainsFunc(j.owed, func(o owed) bool { return o.token.key() == token.key() })
+	return !j.owes(token) && (held || t != nil && t.outranks(token) || t != nil && t.attempt != nil && t.attempt.token != token ||
+		j.settling || j.leaving || j.failing != nil)
 }
 
 func (w *world) checkSettled() {
 	for uid, stored := range w.jobs {
-		switch status := stored.job.Status; {
-		case stored.gone:
-		case !status.State.Finished():
-			w.fail("%s is not settled: %s %s", uid, status.State, status.Reason)
-		case status.Reason == v1alpha1.ReasonWorkerLost:
-			if *status.LostWorkers < maxLostWorkers {
-				w.fail("%s was given up after %d lost workers", uid, *status.LostWorkers)
-			}
-		case status.Result == nil || status.Result.ExitCode == nil || !slices.Contains(stored.exits, *status.Result.ExitCode):
-			w.fail("%s was stored with the result %+v, its processes ended with %v", uid, status.Result, stored.exits)
-		case (status.State == v1alpha1.JobSucceeded) != (*status.Result.ExitCode == 0):
-			w.fail("%s was stored as %s with exit code %d", uid, status.State, *status.Result.ExitCode)
+		if !stored.gone {
+			w.checkEnd(uid, stored)
 		}
 	}
 	s := w.pool().Snapshot()
-	if s.Active != 0 || s.Queued != 0 || s.Waiting != 0 || len(w.engine.tasks) != 0 || len(w.engine.claims) != 0 || len(w.engine.settled) != 0 {
-		w.fail("the engine still holds: %+v, tasks %d, claims %d, settled %d", s, len(w.engine.tasks), len(w.engine.claims), len(w.engine.settled))
+	if s.Active != 0 || s.Queued != 0 || s.Waiting != 0 || len(w.engine.jobs) != places(w)[parked] || len(w.engine.claims) != 0 || len(w.engine.settled) != 0 {
+		w.fail("the engine still holds: %+v, tasks %d, claims %d, settled %d", s, len(w.engine.jobs), len(w.engine.claims), len(w.engine.settled))
 	}
 	for _, p := range w.pods {
 		if len(p.results) > 0 {
 			w.fail("%s still holds results: %+v", p.uid, p.results)
 		}
+	}
+}
+
+func places(w *world) map[place]int {
+	n := map[place]int{}
+	for _, j := range w.engine.jobs {
+		n[j.place]++
+	}
+	return n
+}
+
+// checkEnd wants a Job's last status to tell what has become of its processes.
+func (w *world) checkEnd(uid types.UID, stored *storedJob) {
+	spec, status := stored.job.Spec, stored.job.Status
+	if status.State == v1alpha1.JobPending && status.Reason == v1alpha1.ReasonDoesNotFit && spec.Resources.Memory.Value() > simResources.Memory {
+		return
+	}
+	if !status.State.Finished() {
+		w.fail("%s is not settled: %s %s", uid, status.State, status.Reason)
+		return
+	}
+	if failed := status.State == v1alpha1.JobFailed; spec.OnFailure != nil && failed != (stored.starts[sizeOf(spec)] > 0) {
+		w.fail("%s is stored as %s, and its onFailure was started %d times", uid, status.State, stored.starts[sizeOf(spec)])
+	}
+	if spec.Completions != nil || len(spec.Items) > 0 {
+		w.checkIndexes(uid, stored)
+		return
+	}
+	exits := stored.exits[0]
+	switch status.Reason {
+	case v1alpha1.ReasonWorkerLost:
+		if *status.LostWorkers < maxLostWorkers {
+			w.fail("%s was given up after %d lost workers", uid, *status.LostWorkers)
+		}
+	case v1alpha1.ReasonInterrupted:
+		if spec.Execution != v1alpha1.AtMostOnce {
+			w.fail("%s has failed as interrupted", uid)
+		}
+	case v1alpha1.ReasonDeadlineExceeded:
+		w.checkDeadline(uid, stored)
+	default:
+		if status.Result == nil || status.Result.ExitCode == nil || !slices.Contains(exits, *status.Result.ExitCode) {
+			w.fail("%s was stored with the result %+v, its processes ended with %v", uid, status.Result, exits)
+		} else if (status.State == v1alpha1.JobSucceeded) != (*status.Result.ExitCode == 0) {
+			w.fail("%s was stored as %s with exit code %d", uid, status.State, *status.Result.ExitCode)
+		} else if status.State == v1alpha1.JobFailed && *status.Result.ExitCode == 1 && deref(status.Retries) != deref(spec.MaxRetries) {
+			w.fail("%s has failed after %d retries of %d", uid, deref(status.Retries), deref(spec.MaxRetries))
+		}
+	}
+}
+
+func (w *world) checkDeadline(uid types.UID, stored *storedJob) {
+	spec := stored.job.Spec
+	if spec.ActiveDeadlineSeconds == nil || stored.job.Status.CompletionTime.Time.Before(stored.job.Created.Add(seconds(*spec.ActiveDeadlineSeconds))) {
+		w.fail("%s has failed at %s by a deadline of %v seconds after %s", uid, stored.job.Status.CompletionTime, spec.ActiveDeadlineSeconds, stored.job.Created)
+	}
+}
+
+func (w *world) checkIndexes(uid types.UID, stored *storedJob) {
+	spec, status := stored.job.Spec, stored.job.Status
+	var succeeded, failed indexSet
+	succeeded.parse(status.SucceededIndexes, sizeOf(spec))
+	failed.parse(status.FailedIndexes, sizeOf(spec))
+	for index := range succeeded.all() {
+		if failed.has(index) || !slices.Contains(stored.exits[index], 0) {
+			w.fail("%s: task %d is stored as succeeded, its processes ended with %v", uid, index, stored.exits[index])
+		}
+	}
+	for index := range failed.all() {
+		lost := deref(status.LostWorkers) >= maxLostWorkers
+		if !lost && !slices.ContainsFunc(stored.exits[index], func(code int32) bool { return code != 0 }) {
+			w.fail("%s: task %d is stored as failed, its processes ended with %v", uid, index, stored.exits[index])
+		}
+	}
+	all := succeeded.len()+failed.len() == sizeOf(spec)
+	switch {
+	case status.State == v1alpha1.JobSucceeded:
+		if succeeded.len() != sizeOf(spec) {
+			w.fail("%s has succeeded with the tasks %s", uid, status.SucceededIndexes)
+		}
+	case status.Reason == v1alpha1.ReasonDeadlineExceeded:
+		w.checkDeadline(uid, stored)
+	case status.Reason == v1alpha1.ReasonIndexesFailed:
+		if !all || failed.len() == 0 {
+			w.fail("%s has failed with the tasks %q succeeded and %q failed", uid, status.SucceededIndexes, status.FailedIndexes)
+		}
+	case spec.FailurePolicy == nil || spec.FailurePolicy.Rules[0].Action != v1alpha1.ActionFail || failed.len() == 0:
+		w.fail("%s has failed: %s", uid, status.Reason)
 	}
 }
 

@@ -1,90 +1,107 @@
 package engine
 
 import (
-	"fmt"
+	"container/heap"
+	"net/url"
+	"strconv"
+	"strings"
 	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
 	"github.com/workerpool-dev/workerpool/pkg/worker"
-	"github.com/workerpool-dev/workerpool/pkg/worker/queue"
 )
 
-// taskState is where a task is. States before running are in line.
-type taskState int
-
-const (
-	// waiting: beyond the queue's capacity, in the overflow.
-	waiting taskState = iota
-	// invited: on its way from the overflow to the queue.
-	invited
-	// queued: in the queue.
-	queued
-	// running: sent to a worker, or about to be told to be ended there; attempt is set.
-	running
-	// settling: ended, its end is being written.
-	settling
-)
-
-// task is a Job while the engine has to do with it.
+// task is one index of a Job that has begun and is not done.
 type task struct {
-	pool  *pool
-	job   Job
-	state taskState
+	job   *job
+	index int32
 
-	// status is what the Job's status should be; what is stored may lag behind.
-	status v1alpha1.JobStatus
-	// version is that of the last write asked for; 0 if there was none.
-	version uint64
-
-	// attempt is the one that counts: set in the states running and settling.
+	// attempt is the one that counts, nil unless one runs.
 	attempt *attempt
-	// lastTry is the highest try that was ever sent. Tries that never started are counted here
-	// and not in status.Attempts.
+	// lastTry is the highest try that was ever made, whether it started or not, and last the highest token
+	// that is known.
 	lastTry int32
-	// last is the highest token that is known.
-	last Token
-	// cancelled: the Job does not exist any more; nothing is written of it.
-	cancelled bool
-	// shown: the cache shows the Job as finished, before its write was answered.
-	shown bool
+	last    Token
+	// settled is the highest token of those that were settled, and settledTry the try of the one that the
+	// stored status tells of. Their results count no more when they are told again.
+	settled    Token
+	settledTry int32
+	// retries are the tries that count against the Job's, and failures those that decide how long to wait.
+	retries, failures int32
+	// lost is how many workers the task has lost.
+	lost int32
+	// retryAt is when to try again, at the earliest; zero unless the task is in job.retrying.
+	retryAt time.Time
+	// place in job.retrying.
+	place int
+	// unstored is true until the failure is stored that the task waits after.
+	unstored bool
 }
 
 // attempt is one execution of a task on a worker.
 type attempt struct {
 	token  Token
 	worker *podWorker
-	// sequence of the command that carried it.
+	// sequence of the command that carried it, unless it is unsent.
 	sequence uint64
+	// unsent attempts wait for a write before they are sent.
+	unsent bool
 	// started is when its process started, zero while that is not known.
 	started time.Time
+	// noted: the status counts it.
+	noted bool
+	// version of the write that tells of it, of an indexed job; 0 while none does.
+	version uint64
 	// recorded: the API knows that it runs.
 	recorded bool
 	// usage is what it takes from its worker.
 	usage worker.ResourceUsage
+	// memory is what its processes had when it was last heard of, in bytes.
+	memory int64
 }
-
-var (
-	_ worker.Job         = (*task)(nil)
-	_ worker.Prioritized = (*task)(nil)
-	_ worker.Sized       = (*task)(nil)
-)
 
 // startedBefore tells whether the attempt is known to have started, and earlier than another.
 func (a *attempt) startedBefore(o *attempt) bool {
 	return !a.started.IsZero() && (o.started.IsZero() || a.started.Before(o.started))
 }
 
-func newTask(p *pool, job Job) *task {
-	t := &task{pool: p, job: job, status: job.Status}
-	t.lastTry = deref(job.Status.Attempts)
-	for _, ended := range job.Status.EndedAttempts {
-		if token, err := ParseToken(job.UID, ended.Token); err == nil {
-			t.know(token)
+// task returns the task of an index, a new one if it has not begun.
+func (j *job) task(index int32) *task {
+	t := j.tasks[index]
+	if t == nil {
+		t = &task{job: j, index: index}
+		j.tasks[index] = t
+		if j.plain() && index == 0 {
+			t.restore(&j.object.Status)
 		}
 	}
 	return t
+}
+
+// restore takes over what the stored status tells of earlier tries of a plain job.
+func (t *task) restore(status *v1alpha1.JobStatus) {
+	t.lastTry, t.retries, t.lost = deref(status.Attempts), deref(status.Retries), deref(status.LostWorkers)
+	t.failures = t.retries
+	for _, ended := range status.EndedAttempts {
+		if token, err := ParseToken(t.job.object.UID, ended.Token); err == nil {
+			t.know(token)
+			t.noteSettled(token)
+		}
+	}
+}
+
+// noteSettled notes that the attempt of this token is settled.
+func (t *task) noteSettled(token Token) {
+	if token.Compare(t.settled) > 0 {
+		t.settled = token
+	}
+}
+
+// hasSettled tells whether an attempt is settled.
+func (t *task) hasSettled(token Token) bool {
+	return t.settled.Try > 0 && token.Compare(t.settled) <= 0 || token.Try <= t.settledTry
 }
 
 // know notes that there is, or was, an attempt of this token.
@@ -95,145 +112,60 @@ func (t *task) know(token Token) {
 	}
 }
 
-func (t *task) item() queue.Item {
-	return queue.Item{Job: t, Priority: t.job.Priority, Created: t.job.Created}
-}
+// outranks tells whether a later attempt than the token's is known.
+func (t *task) outranks(token Token) bool { return token.Compare(t.last) < 0 }
 
-// update takes over what may change of a Job while it is in line.
-func (t *task) update(job Job) {
-	if newer(job.ResourceVersion, t.job.ResourceVersion) {
-		t.job.ResourceVersion = job.ResourceVersion
-	}
-	t.job.Generation = job.Generation
-	if job.Priority == t.job.Priority {
+// isHandler tells whether the task is the job's onFailure.
+func (t *task) isHandler() bool { return t.index == t.job.size }
+
+// start makes a new attempt on a worker. It is sent by the job's Process, at once or when it is stored.
+func (t *task) start(w *podWorker) {
+	j := t.job
+	token := Token{Job: j.object.UID, Index: t.index, Try: t.lastTry + 1, Epoch: j.engine().epoch}
+	t.know(token)
+	w.take(t, &attempt{token: token, worker: w, unsent: j.atMostOnce() && !t.isHandler()})
+	if t.attempt.unsent {
+		j.noteAttempt(t)
+		j.write(0)
 		return
 	}
-	t.job.Priority = job.Priority
-	switch t.state {
-	case waiting:
-		t.pool.overflow.Reprioritize(t, job.Priority)
-	case queued:
-		t.pool.queue.Reprioritize(t, job.Priority)
-	case invited, running, settling:
-	}
+	j.unsent = append(j.unsent, t)
 }
 
-// newer compares resource versions, which are decimal numbers of any length.
-func newer(a, b string) bool { return len(a) > len(b) || len(a) == len(b) && a > b }
-
-// shed drops what is only needed to run the Job: it is read again when there is room for it.
-func (t *task) shed() { t.job.Argv, t.job.Env, t.job.WorkingDir = nil, nil, "" }
-
-// isShed tells whether shed was called since the Job was last read: no Job is without a command.
-func (t *task) isShed() bool { return len(t.job.Argv) == 0 }
-
-// Process sends the task's attempt to its worker. It is the Job's part of worker.Job: the work
-// itself is done there, and its result comes back to the engine. Like all of a task it is the engine's,
-// and called with its lock held.
-func (t *task) Process() error {
-	t.attempt.worker.send(Assignment{
-		Token: t.attempt.token, JobName: t.job.Name,
-		Argv: t.job.Argv, Env: t.job.Env, WorkingDir: t.job.WorkingDir,
-	})
-	return nil
+// send sends an attempt that had to be stored first, unless its worker has no session: it is sent in the
+// next one then.
+func (t *task) send() {
+	if t.attempt.worker.session == nil {
+		return
+	}
+	t.attempt.unsent = false
+	t.attempt.sequence = t.attempt.worker.sequence + 1
+	t.job.unsent = append(t.job.unsent, t)
+	_ = t.job.Process() // it never fails: losing what was sent shows in the worker's reports
+	t.attempt.worker.record(t.attempt.token)
 }
 
-// OnFailure settles the Job as failed: the end of its last try is in its status already.
-func (t *task) OnFailure(err error) {
-	f := asFailure(err)
-	t.finish(v1alpha1.JobFailed, f.reason, f.message)
+// stop ends the task's attempt. One that was not sent yet is taken back.
+func (t *task) stop() {
+	if t.attempt.unsent {
+		t.withdraw()
+		return
+	}
+	t.attempt.worker.kill(t.attempt.token, t.job.grace())
 }
 
-// MaxRetries is how often a failed Job is tried again. Attempts that were cut off do not count.
-func (t *task) MaxRetries() int { return 0 }
-
-// Priority of the Job.
-func (t *task) Priority() int { return t.job.Priority }
-
-// Resources is what the Job takes: an equal share of its worker for each slot, which is known only
-// where it runs. See podWorker.share.
-func (t *task) Resources() worker.ResourceUsage {
-	if t.attempt == nil {
-		return worker.ResourceUsage{}
-	}
-	return t.attempt.usage
+// withdraw takes back an attempt that was not sent.
+func (t *task) withdraw() {
+	t.release()
+	t.job.takeBack(t)
 }
 
-// leaveLine takes the task out of the queue or the overflow.
-func (t *task) leaveLine() {
-	switch t.state {
-	case waiting:
-		t.pool.overflow.Remove(t)
-	case invited:
-		t.pool.invited--
-	case queued:
-		t.pool.queue.Remove(t)
-	case running, settling:
+// putBack has a task started again as soon as there is room.
+func (j *job) putBack(t *task) {
+	if t.isHandler() {
+		return // nextTask finds it
 	}
-}
-
-// release lets go of a task in line because its pool goes: it waits for another of that name.
-func (t *task) release() {
-	t.leaveLine()
-	delete(t.pool.engine.tasks, t.job.UID)
-	stored := t.job.Status
-	if t.version > 0 {
-		stored = v1alpha1.JobStatus{} // written since, who knows what
-	}
-	t.job.Status = t.status
-	t.pool.engine.reportPoolNotFound(t.job, stored)
-}
-
-// cancel ends a task whose Job does not exist any more.
-func (t *task) cancel() {
-	switch {
-	case t.state < running:
-		t.leaveLine()
-		delete(t.pool.engine.tasks, t.job.UID)
-	case t.cancelled:
-	case t.state == running:
-		t.cancelled = true
-		t.attempt.worker.kill(t.attempt.token, killGrace)
-	default: // settling: there is nothing left to write the result to
-		t.shown = true
-		t.acknowledge()
-	}
-	t.pool.engine.out.PoolChanged(t.pool.config.Key)
-}
-
-// adoptRecorded takes over the attempt that the Job's stored status has as running. It tells
-// whether the task runs now; if its worker is gone, it does not.
-func (t *task) adoptRecorded(recorded v1alpha1.Attempt) bool {
-	token, err := ParseToken(t.job.UID, recorded.Token)
-	if err != nil {
-		return false // written by hand, or by another version: the agents know what runs
-	}
-	t.know(token)
-	w := t.pool.workers[recorded.PodUID]
-	if w == nil && !t.pool.listed {
-		w = t.pool.worker(recorded.PodUID, recorded.Worker)
-		w.listed = true // it is gone if the list does not have it
-	}
-	if w == nil {
-		t.endAttempt(recorded, v1alpha1.ReasonWorkerLost)
-		t.countLostWorker()
-		return false
-	}
-	a := &attempt{token: token, worker: w, recorded: true}
-	if recorded.StartTime != nil {
-		a.started = recorded.StartTime.Time
-	}
-	w.take(t, a)
-	return true
-}
-
-// start makes a new attempt on a worker.
-func (t *task) start(w *podWorker) {
-	token := Token{Job: t.job.UID, Try: t.lastTry + 1, Epoch: t.pool.engine.epoch}
-	t.know(token)
-	w.take(t, &attempt{token: token, worker: w})
-	// The worker is there: sending cannot fail, and losing what was sent shows in its reports.
-	_ = t.Process()
+	j.again = append(j.again, t)
 }
 
 // noteStarted takes over when the attempt's process started.
@@ -242,105 +174,223 @@ func (t *task) noteStarted(ago time.Duration) {
 	if !a.started.IsZero() {
 		return
 	}
-	a.started = t.pool.engine.now.Add(-ago)
-	t.noteAttempt()
-	if a.recorded {
+	a.started = t.job.engine().now.Add(-ago)
+	t.job.noteAttempt(t)
+	t.job.publish()
+}
+
+// adopt takes over what the Job's stored status has as running, as long as the workers are there that may
+// run it.
+func (j *job) adopt() {
+	if recorded := j.object.Status.Attempt; recorded != nil {
+		index := int32(0)
+		if j.failing != nil || !j.plain() {
+			index = j.size
+		}
+		if token, err := ParseToken(j.object.UID, recorded.Token); err == nil { // else the agents know what runs
+			token.Index = index
+			a := &attempt{token: token, noted: true, recorded: true}
+			if recorded.StartTime != nil {
+				a.started = recorded.StartTime.Time
+			}
+			j.adoptAttempt(a, recorded.PodUID, recorded.Worker)
+		}
+	}
+	if j.plain() {
 		return
 	}
-	t.status.State, t.status.Reason, t.status.Message = v1alpha1.JobRunning, "", ""
-	t.write(a.started.Add(runningDue))
-}
-
-// noteAttempt brings the status in line with an attempt that has started, once per attempt.
-func (t *task) noteAttempt() {
-	a := t.attempt
-	t.status.Attempts = new(deref(t.status.Attempts) + 1)
-	t.status.StartTime = microTime(a.started)
-	t.status.Worker = a.worker.name
-	t.status.Attempt = &v1alpha1.Attempt{
-		Token: a.token.String(), Worker: a.worker.name, PodUID: a.worker.uid, StartTime: t.status.StartTime,
+	for _, on := range j.object.Status.RunningIndexes {
+		var set indexSet
+		set.parse(on.Indexes, j.size)
+		for index := range set.all() {
+			if !j.indexed.has(index) {
+				// Which of its attempts it is, its agent says.
+				a := &attempt{token: Token{Job: j.object.UID, Index: index}, noted: true, recorded: true}
+				j.adoptAttempt(a, on.PodUID, on.Worker)
+			}
+		}
 	}
 }
 
-// endAttempt moves an attempt to the ended ones; only the last three are kept.
-func (t *task) endAttempt(ended v1alpha1.Attempt, reason string) {
-	if ended.EndTime == nil {
-		ended.EndTime = microTime(t.pool.engine.now)
+// adoptAttempt books an attempt on its worker. If that is gone, so is the attempt.
+func (j *job) adoptAttempt(a *attempt, pod types.UID, name string) {
+	t := j.task(a.token.Index)
+	t.know(a.token)
+	w := j.pool.workers[pod]
+	if w == nil && !j.pool.listed {
+		w = j.pool.worker(pod, name)
+		w.listed = true // it is gone if the list does not have it
 	}
-	ended.Reason = reason
-	all := append(append([]v1alpha1.Attempt(nil), t.status.EndedAttempts...), ended)
-	t.status.EndedAttempts = all[max(0, len(all)-3):]
-	t.status.Attempt = nil
-}
-
-func (t *task) countLostWorker() { t.status.LostWorkers = new(deref(t.status.LostWorkers) + 1) }
-
-// writeWaiting asks for a state in line to be stored, if it lasts.
-func (t *task) writeWaiting(state v1alpha1.JobState, reason, message string, after time.Duration) {
-	storedSo := t.version == 0 && t.job.Status.State == state && t.job.Status.Reason == reason
-	t.status.State, t.status.Reason, t.status.Message = state, reason, message
-	if !storedSo {
-		t.write(t.pool.engine.now.Add(after))
-	}
-}
-
-func (t *task) write(due time.Time) { t.writeConfirmed(due, false) }
-
-func (t *task) writeConfirmed(due time.Time, confirm bool) {
-	if t.cancelled {
+	if w != nil {
+		w.take(t, a)
 		return
 	}
-	t.pool.engine.version++
-	t.version = t.pool.engine.version
-	t.pool.engine.out.Write(Write{
-		Job: t.job.JobRef, ResourceVersion: t.job.ResourceVersion, Version: t.version, Status: t.status, Due: due,
-		Confirm: confirm,
-	})
+	a.worker = newPodWorker(j.pool, pod, name)
+	t.loseWorker(a)
 }
 
-// finish records a final state of a task that was on a worker. It is not done with until that is stored.
-func (t *task) finish(state v1alpha1.JobState, reason, message string) {
-	condition := metav1.Condition{
-		Type: v1alpha1.JobComplete, Status: metav1.ConditionTrue, Reason: reason, Message: message,
-		LastTransitionTime: metav1.Time{Time: t.pool.engine.now}, ObservedGeneration: t.job.Generation,
-	}
-	if state == v1alpha1.JobFailed {
-		condition.Type = v1alpha1.JobFailedCondition
-	}
-	if condition.Reason == "" {
-		condition.Reason = string(state)
-	}
-	t.state = settling
-	t.pool.settling++
-	t.attempt.worker.unsettled++
-	t.status.State, t.status.Reason, t.status.Message = state, reason, message
-	t.status.Conditions = append(append([]metav1.Condition(nil), t.status.Conditions...), condition)
-	if t.status.CompletionTime == nil {
-		t.status.CompletionTime = microTime(t.pool.engine.now)
-	}
-	t.writeConfirmed(t.pool.engine.now, reason == v1alpha1.ReasonWorkerLost)
+// retryHeap has tasks by the time of their next try. It is a heap.Interface.
+type retryHeap []*task
+
+func (h retryHeap) Len() int           { return len(h) }
+func (h retryHeap) Less(i, k int) bool { return h[i].retryAt.Before(h[k].retryAt) }
+
+func (h retryHeap) Swap(i, k int) {
+	h[i], h[k] = h[k], h[i]
+	h[i].place, h[k].place = i, k
 }
 
-// failure is why a try failed, in the words of the API.
-type failure struct{ reason, message string }
-
-func (f failure) Error() string { return fmt.Sprintf("%s: %s", f.reason, f.message) }
-
-func asFailure(err error) failure {
-	if f, ok := err.(failure); ok { //nolint:errorlint // made here and never wrapped
-		return f
-	}
-	return failure{reason: v1alpha1.ReasonCannotStart, message: err.Error()}
+// Push is heap.Interface's.
+func (h *retryHeap) Push(x any) {
+	t := x.(*task)
+	t.place = len(*h)
+	*h = append(*h, t)
 }
 
-func microTime(t time.Time) *metav1.MicroTime {
-	return &metav1.MicroTime{Time: t.Truncate(time.Microsecond)}
+// Pop is heap.Interface's.
+func (h *retryHeap) Pop() any {
+	last := len(*h) - 1
+	t := (*h)[last]
+	(*h)[last] = nil
+	*h = (*h)[:last]
+	return t
 }
 
-func deref[T any](p *T) T {
-	if p == nil {
-		var zero T
-		return zero
+// retryLater has a task tried again after a while.
+func (j *job) retryLater(t *task) {
+	t.failures++
+	t.retryAt = j.engine().now.Add(j.backoff(t.failures))
+	heap.Push(&j.retrying, t)
+}
+
+// unqueue takes a task out of wherever it waits for its next try.
+func (j *job) unqueue(t *task) {
+	if !t.retryAt.IsZero() {
+		heap.Remove(&j.retrying, t.place)
+		t.retryAt = time.Time{}
 	}
-	return *p
+	for i, o := range j.again {
+		if o == t {
+			j.again = append(j.again[:i:i], j.again[i+1:]...)
+			return
+		}
+	}
+}
+
+// wakeRetries has the tasks tried again whose time has come. A failure must be stored before.
+func (j *job) wakeRetries() {
+	for len(j.retrying) > 0 && !j.retrying[0].retryAt.After(j.engine().now) && !j.retrying[0].unstored {
+		t := heap.Pop(&j.retrying).(*task)
+		t.retryAt = time.Time{}
+		j.again = append(j.again, t)
+	}
+}
+
+// drop forgets a task that is done.
+func (j *job) drop(t *task) {
+	j.unqueue(t)
+	delete(j.tasks, t.index)
+}
+
+// backoff is how long to wait after so many failures: between a half and all of what the Job, or its
+// pool's defaults, say.
+func (j *job) backoff(failures int32) time.Duration {
+	b := v1alpha1.Backoff{}
+	if own := j.object.Spec.Backoff; own != nil {
+		b = *own
+	} else if defaults := j.pool.config.Defaults.Backoff; defaults != nil {
+		b = *defaults
+	}
+	initial, factor, most := int64(1), int64(2), int64(300)
+	for to, from := range map[*int64]*int32{&initial: b.InitialSeconds, &factor: b.Factor, &most: b.MaxSeconds} {
+		if from != nil {
+			*to = int64(*from)
+		}
+	}
+	wait := initial
+	for n := int32(1); n < failures && wait < most && wait > 0 && factor > 1; n++ {
+		wait *= factor
+	}
+	d := time.Duration(min(wait, most)) * time.Second
+	return d/2 + time.Duration(j.engine().chance()*float64(d/2))
+}
+
+// Environment variables that tasks get.
+const (
+	envIndex          = "JOB_COMPLETION_INDEX"
+	envItem           = "JOB_ITEM"
+	envFailureReason  = "JOB_FAILURE_REASON"
+	envFailureMessage = "JOB_FAILURE_MESSAGE"
+)
+
+// assignment is what the task's worker is told to do.
+func (t *task) assignment() Assignment {
+	j, spec := t.job, t.job.object.Spec
+	a := Assignment{
+		Token: t.attempt.token, JobName: j.object.Name, Grace: j.grace(),
+		Env: variables(nil, spec.Env), WorkingDir: spec.WorkingDir,
+		MemoryShare: t.attempt.usage.Memory,
+	}
+	asked := j.Resources()
+	a.MemoryLimit, a.MaxOpenFiles = asked.Memory, int32(asked.Files)
+	a.Timeout = j.timeout()
+	if t.isHandler() {
+		a.Argv = concat(spec.OnFailure.Command, spec.OnFailure.Args)
+		a.Env = append(variables(a.Env, spec.OnFailure.Env),
+			Variable{envFailureReason, j.failing.reason}, Variable{envFailureMessage, j.failing.message})
+		return a
+	}
+	if !j.deadline.IsZero() {
+		a.Deadline = max(time.Millisecond, j.deadline.Sub(j.engine().now))
+	}
+	a.Stdin = spec.Stdin
+	t.fillIn(&a, spec)
+	return a
+}
+
+// fillIn says what the task does, with its index and its item.
+func (t *task) fillIn(a *Assignment, spec *v1alpha1.JobSpec) {
+	item, hasItem := "", len(spec.Items) > 0
+	if hasItem {
+		item = spec.Items[t.index]
+	}
+	if spec.HTTP != nil {
+		a.HTTP = requestOf(spec.HTTP, item, hasItem)
+		return
+	}
+	a.Argv = concat(spec.Command, spec.Args)
+	if !t.job.plain() {
+		a.Env = append(a.Env, Variable{envIndex, strconv.Itoa(int(t.index))})
+	}
+	if hasItem {
+		a.Env = append(a.Env, Variable{envItem, item})
+		for i := len(spec.Command); i < len(a.Argv); i++ {
+			a.Argv[i] = strings.ReplaceAll(a.Argv[i], "{}", item)
+		}
+	}
+}
+
+func requestOf(r *v1alpha1.HTTPRequest, item string, hasItem bool) *Request {
+	out := &Request{Method: r.Method, Path: r.Path, Body: r.Body}
+	if hasItem {
+		out.Path = strings.ReplaceAll(out.Path, "{}", escape(item))
+	}
+	for _, h := range r.Headers {
+		out.Headers = append(out.Headers, Variable{h.Name, deref(h.Value)})
+	}
+	return out
+}
+
+// escape makes a text fit into any part of a path or a query.
+func escape(s string) string { return strings.ReplaceAll(url.QueryEscape(s), "+", "%20") }
+
+func variables(to []Variable, env []v1alpha1.EnvVar) []Variable {
+	for _, v := range env {
+		to = append(to, Variable{v.Name, deref(v.Value)})
+	}
+	return to
+}
+
+func concat(a, b []string) []string {
+	return append(append(make([]string, 0, len(a)+len(b)), a...), b...)
 }

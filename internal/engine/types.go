@@ -69,8 +69,17 @@ type PoolConfig struct {
 	UID types.UID
 	// Capacity is the number of Jobs that the queue holds, at least 1.
 	Capacity int
+	// Aging is what one step of priority is worth in waiting; 0 is strict priority.
+	Aging time.Duration
+	// Handler is how new workers run Jobs.
+	Handler v1alpha1.HandlerType
+	// Slots and Resources are those of a new worker. See WorkerPod.
+	Slots     int
+	Resources worker.ResourceLimits
+	// Defaults are for Jobs that do not say otherwise.
+	Defaults v1alpha1.JobDefaults
 	// Processed and Failed are the counters as last written to the WorkerPool's status. The engine
-	// goes on from them when it sees the pool first, and ignores them later.
+	// goes on from them when it sees the pool first; later they tell which Jobs are counted there.
 	Processed, Failed uint64
 }
 
@@ -85,6 +94,8 @@ type WorkerPod struct {
 	Terminating bool
 	// Terminated: the pod has ended (phase Succeeded or Failed); nothing of it runs any more.
 	Terminated bool
+	// Handler is how the pod was made to run Jobs.
+	Handler v1alpha1.HandlerType
 	// Slots is how many Jobs the pod was made to run at once, at least 1.
 	Slots int
 	// Resources is what the pod's Jobs may take together: the requests of the job container, less
@@ -96,7 +107,8 @@ type WorkerPod struct {
 type PoolSnapshot struct {
 	// Workers is the number of workers that are connected and take Jobs.
 	Workers int
-	// Queued is the number of Jobs that have a place in the queue.
+	// Queued is the number of Jobs that have a place in the queue. Indexed Jobs of which some tasks run
+	// and others wait are among them, and among the active ones.
 	Queued int
 	// Waiting is the number of Jobs beyond the queue's capacity.
 	Waiting int
@@ -126,36 +138,68 @@ type JobRef struct {
 	UID types.UID
 }
 
-// Job is what the engine needs to know of a Job. The engine shares its slices and never changes them.
+// Job is what the engine needs to know of a Job. The engine shares what it points to and never changes
+// it.
 type Job struct {
 	JobRef
 	// ResourceVersion of the object that this was read from.
 	ResourceVersion string
 	// Generation of its spec.
 	Generation int64
-	// Pool is the name of the WorkerPool, in the Job's namespace.
-	Pool     string
-	Priority int
 	// Created is when the object was created, to the second.
 	Created time.Time
-	// Argv is the program and its arguments.
-	Argv       []string
-	Env        []EnvVar
-	WorkingDir string
+	Spec    *v1alpha1.JobSpec
 	// Status as it is stored.
 	Status v1alpha1.JobStatus
 }
 
-// EnvVar is an environment variable of a Job.
-type EnvVar struct{ Name, Value string }
+// Variable is an environment variable of a command, or a header of a request.
+type Variable struct{ Name, Value string }
 
 // Assignment tells an agent to start an attempt.
 type Assignment struct {
-	Token      Token
-	JobName    string
+	Token   Token
+	JobName string
+	// Argv is the program and its arguments; HTTP is set in its place where the worker serves HTTP.
 	Argv       []string
-	Env        []EnvVar
+	Env        []Variable
 	WorkingDir string
+	Stdin      string
+	HTTP       *Request
+	// Timeout is how long the attempt may run, Deadline how long its Job may still; 0 is without a limit.
+	Timeout, Deadline time.Duration
+	// Grace is the time from SIGTERM to SIGKILL then; 0 means SIGKILL at once.
+	Grace time.Duration
+	// MemoryLimit is what the processes may take together, without a limit if 0, and MemoryShare what is
+	// kept for them, if that is known.
+	MemoryLimit, MemoryShare int64
+	// MaxOpenFiles is how many files each process may have open; 0 sets no limit.
+	MaxOpenFiles int32
+}
+
+// Size is about how many bytes the assignment has.
+func (a *Assignment) Size() int {
+	n := len(a.Stdin) + len(a.WorkingDir)
+	for _, arg := range a.Argv {
+		n += len(arg)
+	}
+	for _, v := range a.Env {
+		n += len(v.Name) + len(v.Value)
+	}
+	if a.HTTP != nil {
+		n += len(a.HTTP.Path) + len(a.HTTP.Body)
+		for _, h := range a.HTTP.Headers {
+			n += len(h.Name) + len(h.Value)
+		}
+	}
+	return n
+}
+
+// Request is an HTTP request.
+type Request struct {
+	Method, Path string
+	Headers      []Variable
+	Body         string
 }
 
 // Kill tells an agent to end an attempt.
@@ -183,6 +227,8 @@ type Running struct {
 	Token      Token
 	JobName    string
 	StartedAgo time.Duration
+	// Memory of its processes as last seen, in bytes; 0 if nobody has looked.
+	Memory int64
 }
 
 // Outcome is how an attempt ended on its worker.
@@ -194,6 +240,11 @@ const (
 	CannotStart
 	Killed
 	Interrupted
+	TimedOut
+	DeadlineExceeded
+	MemoryExceeded
+	OOMKilled
+	Responded
 )
 
 // cutOff tells whether the attempt did not end by itself.
@@ -210,6 +261,8 @@ type Result struct {
 	StartedAgo, EndedAgo time.Duration
 	CPUTime              time.Duration
 	MaxMemoryBytes       int64
+	// HTTPStatus of the answer to a request; 0 if there was none.
+	HTTPStatus int32
 }
 
 // Hello is all that an agent knows, at the start of its session.

@@ -1,10 +1,14 @@
 package engine
 
 import (
+	"cmp"
+	"maps"
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/workerpool-dev/workerpool/api/v1alpha1"
 	"github.com/workerpool-dev/workerpool/pkg/worker"
 	"github.com/workerpool-dev/workerpool/pkg/worker/resource"
 )
@@ -39,11 +43,14 @@ type podWorker struct {
 	// inPending is true while the worker is in Engine.pending.
 	inPending bool
 
+	handler   v1alpha1.HandlerType
 	slots     int
 	resources *resource.Controller
 	limits    worker.ResourceLimits
-	// tasks that run here, by Job. There may be more than slots where an earlier leader knew of more.
-	tasks map[types.UID]*task
+	// tasks that run here. There may be more than slots where an earlier leader knew of more.
+	tasks map[taskKey]*task
+	// claimed is the number of attempts that it says it runs of Jobs that nobody has looked at yet.
+	claimed int
 	// unsettled is the number of results from here whose write is under way.
 	unsettled int
 	// resting is until when the worker is left alone, because it did not start what it was sent.
@@ -55,12 +62,22 @@ type podWorker struct {
 	processed, failed uint64
 }
 
+// taskKey names a task.
+type taskKey struct {
+	job   types.UID
+	index int32
+}
+
+func (t Token) key() taskKey { return taskKey{t.Job, t.Index} }
+
+func (t *task) key() taskKey { return taskKey{t.job.object.UID, t.index} }
+
 func newPodWorker(p *pool, uid types.UID, name string) *podWorker {
 	return &podWorker{
 		pool: p, uid: uid, name: name,
 		slots:     1, // until the cache shows the pod
 		resources: resource.NewController(worker.ResourceLimits{}),
-		tasks:     map[types.UID]*task{},
+		tasks:     map[taskKey]*task{},
 	}
 }
 
@@ -115,7 +132,7 @@ func (w *podWorker) status() worker.WorkerStatus {
 	if oldest != nil {
 		a := oldest.attempt
 		s.CurrentJob = &worker.JobInfo{
-			ID: oldest.job.Name, Attempt: int(a.token.Try), StartTime: a.started, Usage: a.usage,
+			ID: oldest.job.object.Name, Attempt: int(a.token.Try), StartTime: a.started, Usage: a.usage,
 		}
 	}
 	return s
@@ -126,7 +143,7 @@ func (w *podWorker) setPod(pod WorkerPod) {
 	if !w.listed && pod.Started && w.session == nil {
 		w.since = w.pool.engine.now
 	}
-	w.listed, w.name, w.id, w.slots = true, pod.Name, pod.Ordinal, max(1, pod.Slots)
+	w.listed, w.name, w.id, w.slots, w.handler = true, pod.Name, pod.Ordinal, max(1, pod.Slots), pod.Handler
 	if pod.Terminating {
 		w.terminating, w.draining = true, true
 	}
@@ -137,19 +154,26 @@ func (w *podWorker) setPod(pod WorkerPod) {
 	w.offer()
 }
 
-// share is what a task takes that names no resources: an equal part for each slot.
-func (w *podWorker) share() worker.ResourceUsage {
-	milli := int64(w.limits.CPU*1000) / int64(w.slots)
-	return worker.ResourceUsage{
-		Memory: w.limits.Memory / int64(w.slots),
-		CPU:    float64(milli) / 1000,
-	}
+// usageOf is what a task takes here that asks for so much.
+func (w *podWorker) usageOf(asked worker.ResourceUsage) worker.ResourceUsage {
+	return usageOf(asked, w.limits, w.slots)
 }
 
-// room tells whether the worker can take another task now.
+// usageOf adds, for what is not asked for, an equal part of a worker for each of its slots.
+func usageOf(asked worker.ResourceUsage, limits worker.ResourceLimits, slots int) worker.ResourceUsage {
+	slots = max(1, slots)
+	if asked.Memory == 0 {
+		asked.Memory = limits.Memory / int64(slots)
+	}
+	if asked.CPU == 0 {
+		asked.CPU = float64(int64(limits.CPU*1000)/int64(slots)) / 1000
+	}
+	return asked
+}
+
+// room tells whether the worker can take another task now, if that is not too large.
 func (w *podWorker) room() bool {
-	return w.takes() && len(w.tasks) < w.slots &&
-		!w.pool.engine.now.Before(w.resting) && w.resources.Check(w.share()) == nil
+	return w.takes() && len(w.tasks)+w.claimed < w.slots && !w.pool.engine.now.Before(w.resting)
 }
 
 // offer puts the worker into the line of those with room, if it has any.
@@ -160,29 +184,32 @@ func (w *podWorker) offer() {
 	}
 }
 
-// assign starts a task on the worker, which is the first in line.
-func (w *podWorker) assign(t *task) {
-	t.start(w)
-	w.pool.served()
-}
-
 // take books an attempt of a task on the worker. What it takes is not refused where it runs already.
 func (w *podWorker) take(t *task, a *attempt) {
+	j := t.job
 	a.worker, a.sequence = w, w.sequence+1
-	if usage := w.share(); w.resources.Acquire(usage) == nil {
+	if usage := w.usageOf(j.Resources()); w.resources.Acquire(usage) == nil {
 		a.usage = usage
 	}
-	t.attempt, t.state = a, running
-	w.tasks[t.job.UID] = t
-	w.pool.running++
+	j.unqueue(t)
+	j.admitted = true
+	t.attempt = a
+	w.tasks[t.key()] = t
+	if j.running == 0 {
+		w.pool.running++
+	}
+	j.running++
 }
 
 // give ends the booking of a task's attempt.
 func (w *podWorker) give(t *task) {
 	w.resources.Release(t.attempt.usage)
 	t.attempt.usage = worker.ResourceUsage{}
-	delete(w.tasks, t.job.UID)
-	w.pool.running--
+	delete(w.tasks, t.key())
+	t.job.running--
+	if t.job.running == 0 {
+		w.pool.running--
+	}
 	w.offer()
 }
 
@@ -235,12 +262,19 @@ func (w *podWorker) gone() {
 		w.session = nil
 	}
 	e.dropClaims(w)
-	for _, t := range w.tasks {
-		t.lost((w.terminating || w.draining) && !w.givenUp)
+	for _, t := range w.sorted() {
+		t.lose((w.terminating || w.draining) && !w.givenUp)
 	}
 	w.draining = true
 	delete(w.pool.workers, w.uid)
 	delete(w.pool.awaited, w.uid)
+}
+
+// sorted are the tasks that run here, in an order that does not depend on chance.
+func (w *podWorker) sorted() []*task {
+	return slices.SortedFunc(maps.Values(w.tasks), func(a, b *task) int {
+		return cmp.Or(cmp.Compare(a.job.object.UID, b.job.object.UID), cmp.Compare(a.index, b.index))
+	})
 }
 
 func (w *podWorker) snapshot() PodSnapshot {

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -9,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
@@ -44,8 +47,10 @@ type storedJob struct {
 	version int
 	// gone: the Job was deleted.
 	gone bool
-	// exits are the exit codes with which processes of the Job have ended by themselves.
-	exits []int32
+	// exits are the exit codes with which processes of each task have ended by themselves.
+	exits map[int32][]int32
+	// starts are how often each task was started.
+	starts map[int32]int
 }
 
 // simPod is a worker pod with its agent.
@@ -87,6 +92,8 @@ const (
 	simCapacity = 5
 )
 
+var simResources = worker.ResourceLimits{CPU: 1, Memory: 1 << 30}
+
 func newWorld(t *testing.T, seed uint64) *world {
 	w := &world{
 		t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 0)),
@@ -109,7 +116,10 @@ func (w *world) lead() {
 	}
 	w.engine = New(func() time.Time { return w.now }, w)
 	w.engine.Begin(w.epoch)
-	w.engine.SetPool(PoolConfig{Key: poolKey, UID: "pool", Capacity: simCapacity})
+	w.engine.chance = w.rng.Float64
+	w.engine.SetPool(PoolConfig{
+		Key: poolKey, UID: "pool", Capacity: simCapacity, Aging: 300 * time.Second, Slots: simSlots, Resources: simResources,
+	})
 	w.listPods()
 	if err := w.pool().Start(); err != nil {
 		w.t.Fatalf("seed %d: start: %v", w.seed, err)
@@ -165,16 +175,99 @@ func (w *world) PoolChanged(types.NamespacedName) {}
 // Things that happen.
 
 func (w *world) createJob() {
+	w.create(&v1alpha1.JobSpec{Command: []string{"true"}})
+}
+
+func (w *world) create(spec *v1alpha1.JobSpec) types.UID {
 	w.names++
 	name := fmt.Sprintf("job-%03d", w.names)
 	uid := types.UID("uid-" + name)
-	w.jobs[uid] = &storedJob{version: 1, job: Job{
-		JobRef: JobRef{NamespacedName: types.NamespacedName{Namespace: "default", Name: name}, UID: uid},
-		Pool:   "pool", Created: w.now.Truncate(time.Second), Priority: w.rng.IntN(3), Argv: []string{"true"},
+	spec.Pool, spec.Priority = "pool", new(int32(w.rng.IntN(3)))
+	w.jobs[uid] = &storedJob{version: 1, exits: map[int32][]int32{}, starts: map[int32]int{}, job: Job{
+		JobRef:  JobRef{NamespacedName: types.NamespacedName{Namespace: "default", Name: name}, UID: uid},
+		Created: w.now.Truncate(time.Second), Spec: spec,
 		Status: v1alpha1.JobStatus{State: v1alpha1.JobPending, Reason: v1alpha1.ReasonWaiting},
 	}}
-	w.note("create %s", uid)
+	w.note("create %s %s", uid, describe(spec))
 	w.submit(uid)
+	return uid
+}
+
+func describe(spec *v1alpha1.JobSpec) string {
+	text, _ := json.Marshal(spec)
+	return string(text)
+}
+
+// createAny makes a Job that asks for anything.
+func (w *world) createAny() {
+	spec := &v1alpha1.JobSpec{Command: []string{"true"}, Backoff: &v1alpha1.Backoff{MaxSeconds: new(int32(4))}}
+	one := func(of int) bool { return w.rng.IntN(of) == 0 }
+	if one(3) {
+		spec.MaxRetries = new(int32(w.rng.IntN(4)))
+	}
+	switch {
+	case one(3):
+		spec.Completions = new(int32(1 + w.rng.IntN(6)))
+		if one(2) {
+			spec.Parallelism = new(int32(1 + w.rng.IntN(3)))
+		}
+	case one(4):
+		spec.Items = []string{"a", "b", "c"}
+	case one(4):
+		spec.Execution, spec.MaxRetries = v1alpha1.AtMostOnce, nil
+	}
+	if one(4) && spec.Execution != v1alpha1.AtMostOnce {
+		action := []v1alpha1.FailureAction{v1alpha1.ActionFail, v1alpha1.ActionIgnore, v1alpha1.ActionRetry}[w.rng.IntN(3)]
+		spec.FailurePolicy = &v1alpha1.FailurePolicy{Rules: []v1alpha1.FailureRule{{Action: action, ExitCodes: []int32{2}}}}
+	}
+	if one(4) {
+		spec.OnFailure = &v1alpha1.FailureHandler{Command: []string{"tell"}}
+	}
+	if one(6) {
+		spec.ActiveDeadlineSeconds = new(int32(20 + w.rng.IntN(60)))
+	}
+	if one(6) {
+		spec.StartAfter = &metav1.Time{Time: w.now.Truncate(time.Second).Add(time.Duration(w.rng.IntN(20)) * time.Second)}
+	}
+	if one(6) {
+		spec.Suspend = new(true)
+	}
+	if one(4) {
+		spec.Resources = &v1alpha1.JobResources{Memory: resource.NewQuantity(int64(1+w.rng.IntN(10))<<27, resource.BinarySI)}
+	}
+	w.create(spec)
+}
+
+// changeJob suspends or resumes a Job, or gives it another priority.
+func (w *world) changeJob() {
+	uid := pick(w.rng, w.jobUIDs())
+	if uid == "" || w.jobs[uid].gone {
+		return
+	}
+	spec := w.jobs[uid].job.Spec.DeepCopy()
+	if w.rng.IntN(2) == 0 {
+		spec.Suspend = new(!deref(spec.Suspend))
+	} else {
+		spec.Priority = new(int32(w.rng.IntN(3)))
+	}
+	w.change(uid, spec)
+}
+
+func (w *world) change(uid types.UID, spec *v1alpha1.JobSpec) {
+	w.note("change %s: suspend %t, priority %d", uid, deref(spec.Suspend), deref(spec.Priority))
+	w.jobs[uid].job.Spec = spec
+	w.jobs[uid].version++
+	w.submit(uid)
+}
+
+func (w *world) resumeAll() {
+	for _, uid := range w.jobUIDs() {
+		if spec := w.jobs[uid].job.Spec; deref(spec.Suspend) {
+			spec = spec.DeepCopy()
+			spec.Suspend = nil
+			w.change(uid, spec)
+		}
+	}
 }
 
 func (w *world) deleteJob() {
@@ -200,7 +293,7 @@ func (w *world) listPods() {
 		if !p.gone {
 			pods = append(pods, WorkerPod{
 				UID: p.uid, Name: string(p.uid), Ordinal: p.ordinal, Started: true, Terminating: p.terminating, Slots: simSlots,
-				Resources: worker.ResourceLimits{CPU: 1, Memory: 1 << 30},
+				Resources: simResources,
 			})
 		}
 	}
@@ -300,7 +393,7 @@ func (w *world) receive(p *simPod) {
 	p.heard, p.seen = w.now, cmd.Sequence
 	for _, k := range cmd.Kills {
 		if p.running[k.Token] != nil {
-			w.note("killed %s %v on %s", k.Token.Job, k.Token, p.uid)
+			w.note("killed %s[%d] %v on %s", k.Token.Job, k.Token.Index, k.Token, p.uid)
 			w.end(p, k.Token, Killed, 137)
 		}
 	}
@@ -330,7 +423,9 @@ func (w *world) start(p *simPod, a Assignment) {
 	if len(a.Argv) == 0 {
 		w.fail("%s %v was sent without its command", a.Token.Job, a.Token)
 	}
-	w.note("start %s %v on %s", a.Token.Job, a.Token, p.uid)
+	w.note("start %s[%d] %v on %s", a.Token.Job, a.Token.Index, a.Token, p.uid)
+	w.checkStart(a)
+	w.jobs[a.Token.Job].starts[a.Token.Index]++
 	p.running[a.Token] = &simProcess{job: a.JobName, started: w.now}
 }
 
@@ -341,9 +436,10 @@ func (w *world) finishProcess(p *simPod) {
 		return
 	}
 	token := pick(w.rng, tokens)
-	code := int32(w.rng.IntN(4) / 3)
-	w.jobs[token.Job].exits = append(w.jobs[token.Job].exits, code)
-	w.note("exit %d of %s %v on %s", code, token.Job, token, p.uid)
+	code := []int32{0, 0, 0, 0, 1, 2}[w.rng.IntN(6)]
+	exits := w.jobs[token.Job].exits
+	exits[token.Index] = append(exits[token.Index], code)
+	w.note("exit %d of %s[%d] %v on %s", code, token.Job, token.Index, token, p.uid)
 	w.end(p, token, Exited, code)
 }
 
@@ -364,7 +460,7 @@ func (w *world) pass(d time.Duration) {
 		}
 		for _, token := range sortedTokens(p.running) {
 			if w.now.Sub(p.heard) >= FenceTimeout && !p.running[token].recorded {
-				w.note("fenced %s %v on %s", token.Job, token, p.uid)
+				w.note("fenced %s[%d] %v on %s", token.Job, token.Index, token, p.uid)
 				w.end(p, token, Interrupted, 137)
 			}
 		}
@@ -406,6 +502,10 @@ func (w *world) store(faults bool) {
 		w.engine.Finished(uid)
 		w.submit(uid)
 		return
+	case write.ResourceVersion != fmt.Sprint(stored.version): // a conflict: the writer goes again on top
+		write.ResourceVersion = fmt.Sprint(stored.version)
+		w.writes[uid] = write
+		return
 	}
 	w.note("store %s %s %s", uid, write.Status.State, write.Status.Reason)
 	stored.job.Status = write.Status
@@ -434,7 +534,7 @@ func (w *world) look() {
 
 func sortedTokens(m map[Token]*simProcess) []Token {
 	return slices.SortedFunc(maps.Keys(m), func(a, b Token) int {
-		return cmp.Or(cmp.Compare(a.Job, b.Job), a.Compare(b))
+		return cmp.Or(cmp.Compare(a.Job, b.Job), cmp.Compare(a.Index, b.Index), a.Compare(b))
 	})
 }
 

@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -17,9 +16,6 @@ import (
 
 	"github.com/workerpool-dev/workerpool/internal/engine"
 )
-
-// tickInterval is how often the engine is told that time has passed.
-const tickInterval = time.Second
 
 // Config of a Leader.
 type Config struct {
@@ -105,7 +101,7 @@ func (l *Leader) run(ctx context.Context) error {
 }
 
 func (l *Leader) tick(ctx context.Context) {
-	ticker := l.Clock.NewTicker(tickInterval)
+	ticker := l.Clock.NewTicker(engine.TickInterval)
 	defer ticker.Stop()
 	for {
 		select {

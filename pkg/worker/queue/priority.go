@@ -184,6 +184,20 @@ func (q *Priority) SetCapacity(n int) error {
 	return nil
 }
 
+// SetAging changes how much waiting one step of priority is worth; the jobs in the queue are put in the
+// new order, which takes a moment if they are many. It returns ErrInvalid if the aging is negative.
+func (q *Priority) SetAging(aging time.Duration) error {
+	if aging < 0 {
+		return fmt.Errorf("%w: aging %v, must not be negative", worker.ErrInvalid, aging)
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if aging != q.jobs.aging {
+		q.jobs.setAging(aging)
+	}
+	return nil
+}
+
 // Len returns the number of ready jobs.
 func (q *Priority) Len() int {
 	q.mu.Lock()

@@ -125,6 +125,17 @@ func (s *store) reprioritize(job worker.Job, priority int) bool {
 	return true
 }
 
+// setAging ranks the ready jobs anew. Each keeps its arrival.
+func (s *store) setAging(aging time.Duration) {
+	s.aging = aging
+	ready := s.ready.nodes
+	s.ready.nodes = make([]node, 0, len(ready))
+	for _, n := range ready {
+		e := &s.entries[n.slot]
+		s.ready.push(node{readyRank(e.created, e.priority, aging, n.rank.arrival), n.slot})
+	}
+}
+
 func (s *store) heapOf(e *entry) *heap {
 	if e.delayed {
 		return &s.delayed

@@ -1,0 +1,204 @@
+package engine
+
+import (
+	"cmp"
+	"fmt"
+	"math/bits"
+	"slices"
+	"strconv"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/workerpool-dev/workerpool/api/v1alpha1"
+)
+
+// indexes is how far the tasks of an indexed Job are.
+type indexes struct {
+	succeeded, failed indexSet
+}
+
+func (x *indexes) done() int32 { return x.succeeded.len() + x.failed.len() }
+
+func (x *indexes) has(index int32) bool { return x.succeeded.has(index) || x.failed.has(index) }
+
+// failure is that of the Job when all its tasks are done and some have failed.
+func (x *indexes) failure(size int32) failure {
+	failed := x.failed.String()
+	const most = 200
+	if len(failed) > most {
+		failed = failed[:strings.LastIndexByte(failed[:most], ',')] + ",..."
+	}
+	return failure{
+		reason:  v1alpha1.ReasonIndexesFailed,
+		message: fmt.Sprintf("%d of %d tasks have failed: %s.", x.failed.len(), size, failed),
+	}
+}
+
+// restoreIndexes takes over what the stored status tells of the tasks of a job.
+func restoreIndexes(j *job, status *v1alpha1.JobStatus) *indexes {
+	x := &indexes{}
+	x.succeeded.parse(status.SucceededIndexes, j.size)
+	x.failed.parse(status.FailedIndexes, j.size)
+	for index := range x.failed.all() {
+		x.succeeded.remove(index)
+	}
+	for _, part := range strings.Split(status.RetriedIndexes, ",") {
+		t, ok := parseRetried(part, j)
+		if ok && !x.has(t.index) && j.tasks[t.index] == nil {
+			j.tasks[t.index] = t
+			j.again = append(j.again, t)
+		}
+	}
+	return x
+}
+
+// retried has each task that has failed and is not done, with its retries and the try that has ended last:
+// `3:1:1,7:2:4`.
+func (j *job) retried() string {
+	var failed []*task
+	for _, t := range j.tasks {
+		if t.retries > 0 {
+			failed = append(failed, t)
+		}
+	}
+	slices.SortFunc(failed, func(a, b *task) int { return cmp.Compare(a.index, b.index) })
+	var b []byte
+	for i, t := range failed {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = strconv.AppendInt(b, int64(t.index), 10)
+		b = strconv.AppendInt(append(b, ':'), int64(t.retries), 10)
+		b = strconv.AppendInt(append(b, ':'), int64(max(t.settled.Try, t.settledTry)), 10)
+	}
+	return string(b)
+}
+
+// parseRetried reads one part of what retried wrote.
+func parseRetried(part string, j *job) (*task, bool) {
+	fields := strings.Split(part, ":")
+	if len(fields) != 3 {
+		return nil, false
+	}
+	var n [3]int32
+	for i, field := range fields {
+		v, err := strconv.ParseInt(field, 10, 32)
+		if err != nil || v < 0 {
+			return nil, false
+		}
+		n[i] = int32(v)
+	}
+	return &task{job: j, index: n[0], retries: n[1], failures: n[1], lastTry: n[2], settledTry: n[2]}, n[0] < j.size
+}
+
+// runningIndexes has the tasks whose process is known to run, by worker.
+func (j *job) runningIndexes() []v1alpha1.WorkerIndexes {
+	sets := map[types.UID]*indexSet{}
+	workers := map[types.UID]*podWorker{}
+	for _, t := range j.tasks {
+		if a := t.attempt; a != nil && !a.started.IsZero() && !t.isHandler() {
+			if sets[a.worker.uid] == nil {
+				sets[a.worker.uid], workers[a.worker.uid] = &indexSet{}, a.worker
+			}
+			sets[a.worker.uid].add(t.index)
+			a.version = j.version
+		}
+	}
+	var all []v1alpha1.WorkerIndexes
+	for uid, set := range sets {
+		all = append(all, v1alpha1.WorkerIndexes{Worker: workers[uid].name, PodUID: uid, Indexes: set.String()})
+	}
+	slices.SortFunc(all, func(a, b v1alpha1.WorkerIndexes) int { return cmp.Compare(a.Worker, b.Worker) })
+	return all
+}
+
+// indexSet is a set of indexes. Its zero value is empty.
+type indexSet struct {
+	words []uint64
+	count int32
+}
+
+func (s *indexSet) len() int32 { return s.count }
+
+func (s *indexSet) has(index int32) bool {
+	word := int(index / 64)
+	return word < len(s.words) && s.words[word]&(1<<(index%64)) != 0
+}
+
+func (s *indexSet) add(index int32) {
+	if s.has(index) {
+		return
+	}
+	for int(index/64) >= len(s.words) {
+		s.words = append(s.words, 0)
+	}
+	s.words[index/64] |= 1 << (index % 64)
+	s.count++
+}
+
+func (s *indexSet) remove(index int32) {
+	if s.has(index) {
+		s.words[index/64] &^= 1 << (index % 64)
+		s.count--
+	}
+}
+
+// all are the indexes in order.
+func (s *indexSet) all() func(yield func(int32) bool) {
+	return func(yield func(int32) bool) {
+		for i, word := range s.words {
+			for ; word != 0; word &= word - 1 {
+				if !yield(int32(i*64 + bits.TrailingZeros64(word))) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// String has ranges of indexes: `0-4,7`.
+func (s *indexSet) String() string {
+	var b []byte
+	first, last := int32(-1), int32(-2)
+	flush := func() {
+		if first < 0 {
+			return
+		}
+		if len(b) > 0 {
+			b = append(b, ',')
+		}
+		b = strconv.AppendInt(b, int64(first), 10)
+		if last > first {
+			b = strconv.AppendInt(append(b, '-'), int64(last), 10)
+		}
+	}
+	for index := range s.all() {
+		if index != last+1 || first < 0 {
+			flush()
+			first = index
+		}
+		last = index
+	}
+	flush()
+	return string(b)
+}
+
+// parse adds what String wrote, of indexes below the size. What is not of its form is left out: a task too
+// many is run again, and nothing is lost.
+func (s *indexSet) parse(text string, size int32) {
+	for _, part := range strings.Split(text, ",") {
+		left, right, isRange := strings.Cut(part, "-")
+		first, err := strconv.ParseInt(left, 10, 32)
+		last := first
+		if isRange && err == nil {
+			last, err = strconv.ParseInt(right, 10, 32)
+		}
+		if err != nil || first < 0 {
+			continue
+		}
+		for i := first; i <= last && i < int64(size); i++ {
+			s.add(int32(i))
+		}
+	}
+}

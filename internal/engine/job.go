@@ -1,0 +1,457 @@
+package engine
+
+import (
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+
+	"github.com/workerpool-dev/workerpool/api/v1alpha1"
+	"github.com/workerpool-dev/workerpool/pkg/worker"
+	"github.com/workerpool-dev/workerpool/pkg/worker/queue"
+)
+
+// maxRetrying is how many tasks of a Job may wait to be tried again before no further ones are begun: it
+// bounds what is remembered, and stored, of tasks that are neither new nor done.
+const maxRetrying = 1000
+
+// job is a Job while the engine has to do with it. Its tasks are its indexes; a plain Job has one, with
+// index 0. Its onFailure is one more, with the index after the last.
+type job struct {
+	pool *pool
+	// object is the Job as it was read last. Its spec is nil while the job waits without a place in the
+	// queue: it is read again when there is one, so that what waits takes little memory.
+	object Job
+	// priority and suspend are those of its spec.
+	priority int32
+	suspend  bool
+	// place is where the job is in line. Its obstacle says why it is parked.
+	place    place
+	obstacle *obstacle
+	// admitted jobs have had a place in the queue, and are let in again beyond its capacity.
+	admitted bool
+
+	// status is what the Job's status should be; what is stored may lag behind. That of an indexed Job is
+	// composed when it is written.
+	status v1alpha1.JobStatus
+	// version is that of the last write asked for; 0 if there was none.
+	version uint64
+	// asked is the state that was asked for, or found stored, last.
+	asked state
+
+	// tasks are those that have begun and are not done: they run, or are to be tried again.
+	tasks map[int32]*task
+	// running is the number of tasks with an attempt.
+	running int
+	// again has the tasks that were begun and can be started now, and retrying those that wait for it.
+	again    []*task
+	retrying retryHeap
+	// unsent are tasks whose attempt is to be sent to its worker by Process.
+	unsent []*task
+	// size is the number of tasks. Those below next have begun.
+	size, next int32
+	// indexed is how far the tasks of an indexed job are; nil for a plain one.
+	indexed *indexes
+
+	// failing is why the job fails, once that is clear: no further task is begun then, but for onFailure.
+	failing *failure
+	// announced: that the job fails is stored.
+	announced bool
+	// handled: onFailure has run, or there is none.
+	handled bool
+	// settling: the job has ended, and that is being written.
+	settling bool
+	// owed are the results that the agents keep until they are stored.
+	owed []owed
+
+	// deadline is when the job fails if it has not ended, and startAfter when it may begin; or zero.
+	deadline, startAfter time.Time
+	// activeDeadline is the deadline in seconds after the creation.
+	activeDeadline int32
+	// note is why the job is tried again, as long as it is not.
+	note string
+	// urgent has the status written at once when it is published.
+	urgent bool
+	// endTime is when the last attempt ended.
+	endTime time.Time
+	// flush is when the status of an indexed job is to be written, zero if it is as was asked for last;
+	// flushed is when that was.
+	flush, flushed time.Time
+	// timer is the job's place in the engine's timers.
+	timer timer
+
+	// cancelled: the Job does not exist any more; nothing is written of it.
+	cancelled bool
+	// shown: the cache shows the Job as finished, before its write was answered.
+	shown bool
+	// leaving: the pool is closed; only results are left to be stored.
+	leaving bool
+}
+
+// owed is a result that its agent keeps until it is stored.
+type owed struct {
+	worker *podWorker
+	token  Token
+	// task is to be tried again once the result is stored; or nil.
+	task *task
+	// version of the write that has it; 0 while there is none.
+	version uint64
+	failed  bool
+}
+
+var (
+	_ worker.Job         = (*job)(nil)
+	_ worker.Prioritized = (*job)(nil)
+	_ worker.Sized       = (*job)(nil)
+)
+
+func newJob(p *pool, object Job) *job {
+	j := &job{pool: p, object: object, status: object.Status, tasks: map[int32]*task{}, size: 1}
+	spec := object.Spec
+	j.asked, j.priority, j.suspend = stateOf(&object.Status), deref(spec.Priority), deref(spec.Suspend)
+	if n := len(spec.Items); n > 0 {
+		j.size = int32(n)
+	} else if spec.Completions != nil {
+		j.size = *spec.Completions
+	}
+	if spec.Completions != nil || len(spec.Items) > 0 {
+		j.indexed = restoreIndexes(j, &object.Status)
+	}
+	j.handled = spec.OnFailure == nil
+	if c := meta.FindStatusCondition(object.Status.Conditions, v1alpha1.JobFailureTarget); c != nil && c.Status == "True" {
+		j.failing, j.announced = &failure{reason: c.Reason, message: c.Message}, true
+	}
+	j.setTimes()
+	return j
+}
+
+// setTimes reads the wall clock times of the spec, once: what counts from here on is how much time passes.
+func (j *job) setTimes() {
+	now, spec := j.pool.engine.now, j.object.Spec
+	if spec.ActiveDeadlineSeconds != nil {
+		j.activeDeadline = *spec.ActiveDeadlineSeconds
+		end := j.object.Created.Add(seconds(j.activeDeadline))
+		j.deadline = now.Add(end.Sub(now))
+	}
+	if spec.StartAfter != nil && spec.StartAfter.After(now) {
+		j.startAfter = now.Add(spec.StartAfter.Sub(now))
+	}
+}
+
+func (j *job) engine() *Engine { return j.pool.engine }
+
+// plain jobs have one task, whose attempts are in the status one by one.
+func (j *job) plain() bool { return j.indexed == nil }
+
+// shed drops what is only needed to run the Job: it is read again when there is room for it.
+func (j *job) shed() { j.object.Spec = nil }
+
+// isShed tells whether shed was called since the Job was last read.
+func (j *job) isShed() bool { return j.object.Spec == nil }
+
+func (j *job) item() queue.Item {
+	return queue.Item{Job: j, Priority: j.Priority(), Created: j.object.Created}
+}
+
+// Process sends the attempts that were made of the job's tasks to their workers. It is the Job's part of
+// worker.Job: the work itself is done there, and its results come back to the engine. Like all of a job it
+// is the engine's, and called with its lock held.
+func (j *job) Process() error {
+	for _, t := range j.unsent {
+		t.attempt.worker.send(t.assignment())
+	}
+	j.unsent = j.unsent[:0]
+	return nil
+}
+
+// OnFailure settles the Job as failed: the end of its last try is in its status already.
+func (j *job) OnFailure(err error) {
+	f := asFailure(err)
+	j.finish(v1alpha1.JobFailed, f.reason, f.message)
+}
+
+// MaxRetries is how often a failed task of the Job is tried again.
+func (j *job) MaxRetries() int {
+	switch spec, defaults := j.object.Spec, &j.pool.config.Defaults; {
+	case spec == nil || spec.Execution == v1alpha1.AtMostOnce:
+		return 0
+	case spec.MaxRetries != nil:
+		return int(*spec.MaxRetries)
+	default:
+		return int(deref(defaults.MaxRetries))
+	}
+}
+
+// Priority of the Job.
+func (j *job) Priority() int { return int(j.priority) }
+
+// Resources is what each task takes, as far as the Job, or its pool's defaults, say: what is 0 is an equal
+// share of its worker for each slot, which is known only where it runs. See podWorker.usageOf.
+//
+// An onFailure takes an equal share: the Job may have failed because it does not fit.
+func (j *job) Resources() worker.ResourceUsage {
+	if j.atHandler() {
+		return worker.ResourceUsage{}
+	}
+	var own *v1alpha1.JobResources
+	if j.object.Spec != nil {
+		own = j.object.Spec.Resources
+	}
+	var usage worker.ResourceUsage
+	for _, r := range []*v1alpha1.JobResources{j.pool.config.Defaults.Resources, own} {
+		if r == nil {
+			continue
+		}
+		if r.CPU != nil {
+			usage.CPU = float64(r.CPU.MilliValue()) / 1000
+		}
+		if r.Memory != nil {
+			usage.Memory = r.Memory.Value()
+		}
+		if r.Files != nil {
+			usage.Files = int(*r.Files)
+		}
+	}
+	return usage
+}
+
+func (j *job) atMostOnce() bool {
+	return j.object.Spec != nil && j.object.Spec.Execution == v1alpha1.AtMostOnce
+}
+
+func (j *job) handler() v1alpha1.HandlerType {
+	if j.object.Spec.HTTP != nil {
+		return v1alpha1.HandlerHTTP
+	}
+	return v1alpha1.HandlerExec
+}
+
+func (j *job) grace() time.Duration {
+	if j.object.Spec == nil || j.object.Spec.TerminationGracePeriodSeconds == nil {
+		return killGrace
+	}
+	return seconds(*j.object.Spec.TerminationGracePeriodSeconds)
+}
+
+// timeout of each try; 0 if there is none.
+func (j *job) timeout() time.Duration {
+	if own := j.object.Spec.TimeoutSeconds; own != nil {
+		return seconds(*own)
+	}
+	return seconds(deref(j.pool.config.Defaults.TimeoutSeconds))
+}
+
+// parallelism is how many tasks may run at once.
+func (j *job) parallelism() int {
+	if j.plain() {
+		return 1
+	}
+	if p := j.object.Spec.Parallelism; p != nil {
+		return int(*p)
+	}
+	return maxParallelism
+}
+
+const maxParallelism = 1000
+
+// handling tells whether all that is left to do is onFailure.
+func (j *job) handling() bool { return j.failing != nil && !j.handled }
+
+// atHandler tells whether the tasks have ended, and onFailure is to run, or runs.
+func (j *job) atHandler() bool { return j.handling() && (j.running == 0 || j.tasks[j.size] != nil) }
+
+// ended tells whether no task is left to be run, but for onFailure.
+func (j *job) ended() bool { return j.failing != nil || j.done() == j.size }
+
+// done is the number of tasks that have ended for good. A plain job whose task has is failing or settling.
+func (j *job) done() int32 {
+	switch {
+	case !j.plain():
+		return j.indexed.done()
+	case j.settling:
+		return 1
+	}
+	return 0
+}
+
+// startable tells whether there is a task that could be started now.
+func (j *job) startable() bool {
+	switch {
+	case j.settling, j.cancelled, j.leaving, j.suspend:
+		return false
+	case j.failing != nil:
+		// It must be stored first: a later leader would not know what it is that runs.
+		return j.handling() && j.running == 0 && j.announced
+	case j.isShed():
+		return j.running == 0 && (len(j.again) > 0 || len(j.retrying) == 0)
+	case j.running >= j.parallelism():
+		return false
+	}
+	return len(j.again) > 0 || len(j.retrying) < maxRetrying && j.fresh()
+}
+
+// fresh tells whether there is a task that has not begun, and finds the first.
+func (j *job) fresh() bool {
+	for j.next < j.size && (j.tasks[j.next] != nil || !j.plain() && j.indexed.has(j.next)) {
+		j.next++
+	}
+	return j.next < j.size
+}
+
+// nextTask takes the task to be started next. The job must be startable.
+func (j *job) nextTask() *task {
+	switch {
+	case j.handling():
+		return j.task(j.size)
+	case len(j.again) > 0:
+		t := j.again[0]
+		j.again = j.again[1:]
+		return t
+	}
+	j.next++
+	return j.task(j.next - 1)
+}
+
+// update takes over what may change of a Job.
+func (j *job) update(object Job) {
+	if newer(object.ResourceVersion, j.object.ResourceVersion) {
+		j.object.ResourceVersion = object.ResourceVersion
+	}
+	j.object.Generation = object.Generation
+	j.object.Spec, j.suspend = object.Spec, deref(object.Spec.Suspend)
+	if priority := deref(object.Spec.Priority); priority != j.priority {
+		j.priority = priority
+		j.reprioritize()
+	}
+	j.engine().answerClaims(j)
+	if j.suspend && j.failing == nil {
+		j.stop()
+	}
+	j.proceed()
+	if j.running == 0 && (j.place == overflow || j.place == parked) {
+		j.shed()
+	}
+}
+
+// newer compares resource versions, which are decimal numbers of any length.
+func newer(a, b string) bool { return len(a) > len(b) || len(a) == len(b) && a > b }
+
+// stop ends all that runs of the job, with its grace.
+func (j *job) stop() {
+	for _, t := range j.tasks {
+		if t.attempt != nil {
+			t.stop()
+		}
+	}
+}
+
+// fail makes the job fail: what runs of it is ended first.
+func (j *job) fail(f failure) {
+	if j.failing == nil {
+		j.failing = &f
+	}
+	j.stop()
+}
+
+// proceed does what is next: it ends the job if nothing is left of it, or else puts it in line if
+// something of it can be started.
+func (j *job) proceed() {
+	switch {
+	case j.settling, j.leaving:
+		return
+	case j.cancelled:
+		if j.running == 0 {
+			j.remove()
+		}
+		return
+	case j.running == 0 && j.ended() && j.conclude():
+		return
+	case j.pool.closing:
+		if j.running == 0 {
+			j.release()
+		}
+		return
+	}
+	j.takePlace()
+	j.arm()
+}
+
+// conclude finishes a job of which no task is left. It returns false if its onFailure is to run first.
+func (j *job) conclude() bool {
+	if j.failing == nil && !j.plain() && j.indexed.failed.len() > 0 {
+		f := j.indexed.failure(j.size)
+		j.failing = &f
+	}
+	switch {
+	case j.failing == nil:
+		j.finish(v1alpha1.JobSucceeded, "", "")
+	case j.handled, j.pool.config.Handler == v1alpha1.HandlerHTTP: // whose workers run no commands
+		j.OnFailure(*j.failing)
+	default:
+		j.announceFailure()
+		return false
+	}
+	return true
+}
+
+// cancel ends a job that does not exist any more.
+func (j *job) cancel() {
+	j.engine().out.PoolChanged(j.pool.config.Key)
+	switch {
+	case j.settling: // there is nothing left to write the result to
+		j.shown = true
+		j.complete()
+	case j.running > 0:
+		j.leaveLine()
+		j.timer.stop(j.engine())
+		j.cancelled = true
+		j.acknowledge(j.version)
+		j.stop()
+		j.proceed() // what was not sent yet needs no answer
+	default:
+		j.remove()
+	}
+}
+
+// remove forgets the job. Its agents need not keep what is not stored of it.
+func (j *job) remove() {
+	j.leaveLine()
+	j.timer.stop(j.engine())
+	for i := range j.owed {
+		j.owed[i].settle()
+	}
+	j.owed = nil
+	delete(j.engine().jobs, j.object.UID)
+	j.engine().collect(j.pool)
+}
+
+// release lets go of a job of which nothing runs because its pool goes: it waits for another of that name.
+func (j *job) release() {
+	j.leaveLine()
+	j.timer.stop(j.engine())
+	e := j.engine()
+	stored := j.object.Status
+	if j.version > 0 {
+		stored = v1alpha1.JobStatus{} // written since, who knows what
+	}
+	if !j.plain() {
+		j.compose()
+	}
+	j.object.Status = j.status
+	version := e.reportPoolNotFound(j.object, j.pool.config.Key.Name, stored)
+	if len(j.owed) == 0 {
+		delete(e.jobs, j.object.UID)
+		return
+	}
+	j.leaving, j.version = true, version
+	j.assignOwed()
+}
+
+func seconds(n int32) time.Duration { return time.Duration(n) * time.Second }
+
+func deref[T any](p *T) T {
+	if p == nil {
+		var zero T
+		return zero
+	}
+	return *p
+}

@@ -1,0 +1,231 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/workerpool-dev/workerpool/api/v1alpha1"
+	"github.com/workerpool-dev/workerpool/pkg/worker"
+	"github.com/workerpool-dev/workerpool/pkg/worker/queue"
+	controller "github.com/workerpool-dev/workerpool/pkg/worker/resource"
+)
+
+// place is where a job is in line.
+type place int
+
+const (
+	// away: not in line, because nothing of the job can be started now.
+	away place = iota
+	// parked: not in line, for a reason that the user can do something about, or that time changes.
+	parked
+	// overflow: beyond the queue's capacity.
+	overflow
+	// invited: on its way from the overflow to the queue.
+	invited
+	// queued: in the queue.
+	queued
+)
+
+// obstacle is why a job is parked.
+type obstacle struct{ reason, message string }
+
+// takePlace puts the job where it belongs: in line if something of it can be started, and out of it if not.
+func (j *job) takePlace() {
+	j.obstacle = j.findObstacle()
+	switch {
+	case j.obstacle != nil:
+		j.leaveLine()
+		j.park()
+	case !j.startable():
+		j.leaveLine()
+	case j.place == invited && !j.isShed():
+		j.pool.admit(j)
+	case j.place == away || j.place == parked:
+		j.leaveLine()
+		j.pool.enqueue(j)
+	}
+	j.publish()
+}
+
+// findObstacle returns nil if the job may be in line. What waits beyond the capacity was looked at before,
+// and is again when its time comes.
+func (j *job) findObstacle() *obstacle {
+	switch {
+	case j.suspend && j.failing == nil:
+		return &obstacle{v1alpha1.ReasonSuspended, "The Job is suspended. It goes on once spec.suspend is false."}
+	case j.failing != nil:
+		return nil
+	case !j.startAfter.IsZero() && j.startAfter.After(j.engine().now):
+		return &obstacle{v1alpha1.ReasonNotYet, "The Job waits for the time of spec.startAfter."}
+	case j.isShed():
+		return j.obstacle
+	}
+	if o := j.pool.wrongHandler(j); o != nil {
+		return o
+	}
+	return j.pool.doesNotFit(j)
+}
+
+// park keeps the job out of line. What stands in its way is looked at again when the pool changes, or the
+// Job does, or its time comes.
+func (j *job) park() {
+	j.place, j.admitted = parked, false
+	j.pool.parked[j] = true
+	if j.running == 0 {
+		j.shed()
+	}
+}
+
+// leaveLine takes the job out of line, wherever it is.
+func (j *job) leaveLine() {
+	switch j.place {
+	case overflow:
+		j.pool.overflow.Remove(j)
+	case invited:
+		j.pool.invited--
+	case queued:
+		j.pool.queue.Remove(j)
+	case parked:
+		delete(j.pool.parked, j)
+	case away:
+	}
+	j.place = away
+}
+
+func (j *job) reprioritize() {
+	switch j.place {
+	case overflow:
+		j.pool.overflow.Reprioritize(j, j.Priority())
+	case queued:
+		j.pool.queue.Reprioritize(j, j.Priority())
+	case away, parked, invited:
+	}
+}
+
+func (p *pool) wrongHandler(j *job) *obstacle {
+	switch want := j.handler(); {
+	case want == p.config.Handler || p.config.Handler == "" && want == v1alpha1.HandlerExec:
+		return nil
+	case want == v1alpha1.HandlerHTTP:
+		return &obstacle{v1alpha1.ReasonWrongHandler, "The Job is an HTTP request, and the pool's workers run commands: its handler must be of type HTTP."}
+	default:
+		return &obstacle{v1alpha1.ReasonWrongHandler, "The Job is a command, and the pool's workers serve HTTP: its handler must be of type Exec."}
+	}
+}
+
+// doesNotFit tells whether a task of the job is too large for a new worker, and for each that is there.
+func (p *pool) doesNotFit(j *job) *obstacle {
+	asked := j.Resources()
+	err := largerThan(usageOf(asked, p.config.Resources, p.config.Slots), p.config.Resources)
+	if err == nil {
+		return nil
+	}
+	for _, w := range p.workers {
+		if !w.draining && largerThan(w.usageOf(asked), w.limits) == nil {
+			return nil
+		}
+	}
+	return &obstacle{v1alpha1.ReasonDoesNotFit, fmt.Sprintf(
+		"The Job takes %s of %s, and a worker of the pool has %s for its Jobs. Make the Job smaller, or the requests of the pool's job container larger.",
+		quantity(err.Resource, err.Want), err.Resource, quantity(err.Resource, err.Limit))}
+}
+
+// largerThan is nil for what fits into the limits.
+func largerThan(usage worker.ResourceUsage, limits worker.ResourceLimits) *controller.TooLargeError {
+	var tooLarge *controller.TooLargeError
+	_ = errors.As(controller.NewController(limits).Check(usage), &tooLarge)
+	return tooLarge
+}
+
+// quantity writes an amount of a TooLargeError as the API does.
+func quantity(name string, n int64) string {
+	switch name {
+	case controller.Memory:
+		return resource.NewQuantity(n, resource.BinarySI).String()
+	case controller.CPU:
+		return resource.NewScaledQuantity(n, resource.Nano).String()
+	}
+	return fmt.Sprint(n)
+}
+
+// enqueue puts a job in line: into the queue, or into the overflow if that is full.
+func (p *pool) enqueue(j *job) {
+	if p.closing {
+		j.release()
+		return
+	}
+	if j.isShed() || !j.admitted && (p.overflow.Len() > 0 || p.queue.Len()+p.invited >= p.config.Capacity) {
+		p.overflowed(j)
+		return
+	}
+	push := p.queue.TryPush
+	if j.admitted {
+		push = p.queue.Return
+	}
+	switch err := push(p.engine.now, j.item()); {
+	case err == nil:
+		p.entered(j)
+	case errors.Is(err, worker.ErrFull), errors.Is(err, worker.ErrClosed):
+		p.overflowed(j) // somebody else has pushed, or closed the queue
+	default:
+		panic(fmt.Sprintf("job %s: %v", j.object.UID, err))
+	}
+}
+
+func (p *pool) entered(j *job) {
+	j.place, j.admitted = queued, true
+	if j.status.QueuedTime == nil {
+		j.status.QueuedTime = microTime(p.engine.now)
+	}
+}
+
+func (p *pool) overflowed(j *job) {
+	if err := p.overflow.TryPush(p.engine.now, j.item()); err != nil {
+		panic(fmt.Sprintf("job %s: %v", j.object.UID, err))
+	}
+	j.place = overflow
+	if j.running == 0 {
+		j.shed()
+	}
+}
+
+// invite asks for as many of the Jobs beyond the capacity as there is room for.
+func (p *pool) invite() {
+	for p.queue.Len()+p.invited < p.config.Capacity {
+		next, ok := p.overflow.TryPop(p.engine.now, takeAny)
+		if !ok {
+			return
+		}
+		j := next.(*job)
+		j.place = invited
+		p.invited++
+		p.engine.out.Look(j.object.JobRef)
+	}
+}
+
+func takeAny(worker.Job) queue.Choice { return queue.Take }
+
+// admit lets in an invited job, with all that there is to know of it.
+func (p *pool) admit(j *job) {
+	p.invited--
+	if err := p.queue.Return(p.engine.now, j.item()); err != nil {
+		panic(fmt.Sprintf("job %s: %v", j.object.UID, err))
+	}
+	p.entered(j)
+}
+
+// reconsider looks again at the jobs that stand aside, because the pool has changed.
+func (p *pool) reconsider() {
+	for j := range p.parked {
+		if j.obstacle.reason != v1alpha1.ReasonSuspended && j.obstacle.reason != v1alpha1.ReasonNotYet {
+			p.engine.out.Look(j.object.JobRef)
+		}
+	}
+	for _, j := range p.engine.jobs {
+		if j.pool == p && j.place == queued {
+			j.takePlace()
+		}
+	}
+}

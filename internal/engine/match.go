@@ -1,0 +1,211 @@
+package engine
+
+import (
+	"fmt"
+
+	"github.com/workerpool-dev/workerpool/api/v1alpha1"
+	"github.com/workerpool-dev/workerpool/pkg/worker"
+	"github.com/workerpool-dev/workerpool/pkg/worker/queue"
+)
+
+// maxLook is how many jobs that find no room are passed over, to serve those behind them.
+const maxLook = 256
+
+// matcher looks for the next job to be started, and for a worker with room for it. It is made anew for
+// each round of matching.
+type matcher struct {
+	pool *pool
+	// tight are requests that no worker has room for now.
+	tight map[request]bool
+	// looked is how many jobs were passed over.
+	looked int
+	// head is the first job that was: one worker is kept for it.
+	head *job
+
+	// What was found: a job and its worker, or a job that is not the engine's.
+	job      *job
+	worker   *podWorker
+	stranger worker.Job
+}
+
+// request is what decides whether a worker has room.
+type request struct {
+	usage   worker.ResourceUsage
+	handler v1alpha1.HandlerType
+}
+
+// match gives queued tasks to workers with room until one of the two runs out. It tells whether it
+// gave any.
+func (p *pool) match() bool {
+	if !p.open() {
+		return false
+	}
+	matched := false
+	for m := (matcher{pool: p}); p.hasFree() && m.find(); matched = true {
+		if m.stranger != nil {
+			p.reject(m.stranger, errNotOurs)
+			continue
+		}
+		p.give(m.job, m.worker)
+	}
+	p.invite()
+	return matched
+}
+
+// find looks through the queue, in order.
+func (m *matcher) find() bool {
+	m.job, m.worker, m.stranger, m.looked, m.head = nil, nil, nil, 0, nil
+	taken, ok := m.pool.queue.TryPop(m.pool.engine.now, m.choose)
+	if ok {
+		m.stranger = taken
+	}
+	return ok || m.job != nil
+}
+
+// choose stops at a job that can be started: it stays in the queue as long as more of its tasks can be.
+func (m *matcher) choose(next worker.Job) queue.Choice {
+	j, ours := next.(*job)
+	if !ours {
+		return queue.Take
+	}
+	r := request{j.Resources(), j.handler()}
+	if m.tight[r] {
+		return m.pass(j, r)
+	}
+	if m.worker = m.pool.roomFor(j, r); m.worker == nil {
+		return m.pass(j, r)
+	}
+	m.job = j
+	return queue.Stop
+}
+
+// pass leaves a job for which there is no room to wait, and goes on to the next.
+func (m *matcher) pass(j *job, r request) queue.Choice {
+	if m.tight == nil {
+		m.tight = map[request]bool{}
+	}
+	m.tight[r] = true
+	if m.head == nil {
+		m.head = j
+		m.pool.reserve(j, r)
+	}
+	if m.looked++; m.looked >= maxLook {
+		return queue.Stop
+	}
+	return queue.Skip
+}
+
+// give starts the next task of a job on a worker, and puts the worker last in the line of free ones, so
+// that work spreads over all of them.
+func (p *pool) give(j *job, w *podWorker) {
+	if p.reserved.job == j {
+		p.reserved = reservation{}
+	}
+	j.nextTask().start(w)
+	_ = j.Process() // the worker is there, and losing what was sent shows in its reports
+	p.served(w)
+	if !j.startable() {
+		j.leaveLine()
+	}
+	j.arm()
+}
+
+// reservation keeps a worker for the first job in line that finds no room: what others leave of it, or
+// free, is not given to jobs that need the same.
+type reservation struct {
+	job    *job
+	worker *podWorker
+	usage  worker.ResourceUsage
+}
+
+// reserve chooses the worker for a job that finds no room: the one it has already, or that with the most
+// memory free.
+func (p *pool) reserve(j *job, r request) {
+	if w := p.reserved.worker; p.reserved.job == j && p.workers[w.uid] == w && w.couldRun(r) {
+		return
+	}
+	p.reserved = reservation{}
+	best := int64(-1)
+	for _, w := range p.byOrdinal() {
+		if !w.couldRun(r) {
+			continue
+		}
+		if free := w.limits.Memory - w.resources.Status().Used.Memory; free > best {
+			best = free
+			p.reserved = reservation{j, w, w.usageOf(r.usage)}
+		}
+	}
+}
+
+// couldRun tells whether the worker takes tasks and is large enough for this one.
+func (w *podWorker) couldRun(r request) bool {
+	return w.takes() && w.serves(r.handler) && largerThan(w.usageOf(r.usage), w.limits) == nil
+}
+
+func (w *podWorker) serves(handler v1alpha1.HandlerType) bool {
+	return w.handler == handler || w.handler == "" && handler == v1alpha1.HandlerExec
+}
+
+// hasFree tells whether a worker has a free slot. It forgets those at the front of the line that have none.
+func (p *pool) hasFree() bool {
+	for len(p.free) > 0 {
+		w := p.free[0]
+		if w.room() {
+			return true
+		}
+		p.free = p.free[1:]
+		w.inFree = false
+	}
+	p.free = nil
+	return false
+}
+
+// roomFor returns the first worker in line that can take a task now, nil if none can.
+func (p *pool) roomFor(j *job, r request) *podWorker {
+	for _, w := range p.free {
+		if w.room() && w.serves(r.handler) && p.leaves(w, j, r) && w.resources.Check(w.usageOf(r.usage)) == nil {
+			return w
+		}
+	}
+	return nil
+}
+
+// leaves tells whether a worker that is kept for another job has enough all the same: a slot for both, and
+// of each resource that this one needs what both need.
+func (p *pool) leaves(w *podWorker, j *job, r request) bool {
+	kept := p.reserved
+	if kept.worker != w || kept.job == j || kept.job.place != queued {
+		return true
+	}
+	if len(w.tasks)+w.claimed+1 >= w.slots {
+		return false
+	}
+	used, usage := w.resources.Status().Used, w.usageOf(r.usage)
+	enough := func(limit, used, kept, want float64) bool {
+		return limit == 0 || want == 0 || limit-used-kept >= want
+	}
+	return enough(float64(w.limits.Memory), float64(used.Memory), float64(kept.usage.Memory), float64(usage.Memory)) &&
+		enough(w.limits.CPU, used.CPU, kept.usage.CPU, usage.CPU) &&
+		enough(float64(w.limits.Files), float64(used.Files), float64(kept.usage.Files), float64(usage.Files))
+}
+
+// served puts a worker last in the line of those with room, if it has any left.
+func (p *pool) served(w *podWorker) {
+	for i, o := range p.free {
+		if o == w {
+			p.free = append(p.free[:i], p.free[i+1:]...)
+			break
+		}
+	}
+	w.inFree = false
+	w.offer()
+}
+
+var errNotOurs = fmt.Errorf("%w: a worker pod runs Jobs of the API only, and they come in by Submit", worker.ErrInvalid)
+
+// reject fails a job that somebody else has pushed.
+func (p *pool) reject(job worker.Job, err error) {
+	p.processed++
+	p.failed++
+	p.engine.rejected = append(p.engine.rejected, rejection{job, err})
+}

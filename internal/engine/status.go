@@ -1,0 +1,324 @@
+package engine
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/workerpool-dev/workerpool/api/v1alpha1"
+)
+
+// state is what a status shows first.
+type state struct {
+	state           v1alpha1.JobState
+	reason, message string
+}
+
+func stateOf(s *v1alpha1.JobStatus) state { return state{s.State, s.Reason, s.Message} }
+
+// same tells whether another state need not be written after this one: its message alone is no reason to.
+func (s state) same(o state) bool { return s.state == o.state && s.reason == o.reason }
+
+// present is the state of a job that has not ended.
+func (j *job) present() state {
+	switch {
+	case j.running > 0 && j.atHandler():
+		return state{v1alpha1.JobRunning, v1alpha1.ReasonOnFailure, j.failing.message}
+	case j.running > 0:
+		return state{v1alpha1.JobRunning, "", ""}
+	case j.obstacle != nil:
+		return state{v1alpha1.JobPending, j.obstacle.reason, j.obstacle.message}
+	case j.handling():
+		return state{v1alpha1.JobQueued, v1alpha1.ReasonOnFailure, j.failing.message}
+	case j.place == overflow, j.place == invited && !j.admitted:
+		return state{v1alpha1.JobPending, v1alpha1.ReasonQueueFull, fmt.Sprintf(
+			"The queue of the pool is full (%d Jobs). The Job comes in, in order, as room appears.", j.pool.config.Capacity)}
+	case j.place == away:
+		return state{v1alpha1.JobPending, v1alpha1.ReasonRetrying, j.note}
+	case j.note != "":
+		return state{v1alpha1.JobQueued, v1alpha1.ReasonRetrying, j.note}
+	}
+	return state{v1alpha1.JobQueued, "", ""}
+}
+
+// publish asks for what has changed to be stored: at once where the API says something else that matters,
+// or else when it has lasted.
+func (j *job) publish() {
+	if j.settling || j.leaving || j.cancelled {
+		return
+	}
+	if j.running > 0 {
+		j.note = ""
+	}
+	now, urgent := j.present(), j.urgent
+	j.urgent = false
+	j.noteSuspended()
+	after := waitingDue
+	switch {
+	case urgent:
+		after = 0
+	case now.state == v1alpha1.JobRunning && !j.known():
+		return // sent, and not known to have started
+	case now.state == v1alpha1.JobRunning:
+		after = runningDue
+	case now.same(j.asked):
+		return
+	}
+	if !j.plain() && !j.handling() {
+		j.writeLater(after)
+		return
+	}
+	if now.state == v1alpha1.JobRunning && j.isRecorded() {
+		return
+	}
+	j.write(after)
+}
+
+// known tells whether a process of the job is known to run.
+func (j *job) known() bool {
+	for _, t := range j.tasks {
+		if t.attempt != nil && !t.attempt.started.IsZero() {
+			return true
+		}
+	}
+	return false
+}
+
+// isRecorded tells whether the one attempt of a plain job, or of onFailure, is stored or being stored.
+func (j *job) isRecorded() bool {
+	for _, t := range j.tasks {
+		if a := t.attempt; a != nil {
+			return a.recorded || a.unsent || a.version == j.version && j.version != 0
+		}
+	}
+	return false
+}
+
+// write asks for the present status to be stored, once it has lasted so long.
+func (j *job) write(after time.Duration) { j.ask(j.present(), after, false) }
+
+// ask asks for the status to be stored with a state.
+func (j *job) ask(s state, after time.Duration, confirm bool) {
+	e := j.engine()
+	e.version++
+	j.version, j.asked, j.flush, j.flushed = e.version, s, time.Time{}, e.now
+	j.status.State, j.status.Reason, j.status.Message = s.state, s.reason, clip(s.message)
+	if !j.plain() {
+		j.compose()
+	}
+	for _, t := range j.tasks {
+		if t.attempt != nil && !t.attempt.started.IsZero() {
+			t.attempt.version = j.version
+		}
+	}
+	j.assignOwed()
+	e.out.Write(Write{
+		Job: j.object.JobRef, ResourceVersion: j.object.ResourceVersion, Version: j.version, Status: j.status,
+		Due: e.now.Add(after), Confirm: confirm,
+	})
+}
+
+// statusInterval is how often the status of an indexed job is written, at the most.
+const statusInterval = time.Second
+
+// writeLater has the status of an indexed job written in a while, with all that happens until then.
+func (j *job) writeLater(after time.Duration) {
+	at := j.engine().now.Add(after)
+	if next := j.flushed.Add(statusInterval); at.Before(next) {
+		at = next
+	}
+	if j.flush.IsZero() || at.Before(j.flush) {
+		j.flush = at
+	}
+}
+
+// writeNow writes the status of an indexed job.
+func (j *job) writeNow() { j.write(0) }
+
+// compose brings the status of an indexed job in line with its tasks.
+func (j *job) compose() {
+	x := j.indexed
+	s := &j.status
+	s.Completions = fmt.Sprintf("%d/%d", x.succeeded.len(), j.size)
+	s.Active, s.Succeeded, s.Failed = new(int32(j.running)), new(x.succeeded.len()), new(x.failed.len())
+	s.SucceededIndexes, s.FailedIndexes, s.RetriedIndexes = x.succeeded.String(), x.failed.String(), j.retried()
+	s.RunningIndexes = j.runningIndexes()
+	if j.failing != nil && !j.settling {
+		j.setCondition(v1alpha1.JobFailureTarget, metav1.ConditionTrue, j.failing.reason, j.failing.message)
+	}
+}
+
+// noteAttempt brings the status in line with an attempt that has started, or of which that is to be stored
+// before it may, once per attempt.
+func (j *job) noteAttempt(t *task) {
+	a := t.attempt
+	if a.noted {
+		return
+	}
+	a.noted = true
+	if !t.isHandler() {
+		j.status.Attempts = new(deref(j.status.Attempts) + 1)
+	}
+	if !j.plain() && !t.isHandler() {
+		if j.status.StartTime == nil {
+			j.status.StartTime = microTime(a.started)
+		}
+		j.status.Worker = a.worker.name
+		return
+	}
+	started := a.started
+	if a.unsent {
+		started = j.engine().now
+	}
+	j.status.StartTime = microTime(started)
+	j.status.Worker = a.worker.name
+	j.status.Attempt = &v1alpha1.Attempt{
+		Token: a.token.String(), Worker: a.worker.name, PodUID: a.worker.uid, StartTime: j.status.StartTime,
+	}
+}
+
+// noteEnd brings the status in line with an attempt that has ended.
+func (j *job) noteEnd(t *task, r Result, f *failure) {
+	j.endTime = j.engine().now.Add(-r.EndedAgo)
+	if !t.isHandler() {
+		j.noteUsage(r)
+		if j.plain() {
+			j.status.Result = resultOf(r, f)
+		}
+	}
+	if j.status.Attempt == nil {
+		return
+	}
+	ended := *j.status.Attempt
+	ended.EndTime = microTime(j.endTime)
+	if f != nil {
+		ended.Reason = f.reason
+	}
+	if r.Outcome == Exited {
+		ended.ExitCode = new(r.ExitCode)
+	}
+	j.endAttempt(ended)
+}
+
+// noteUsage keeps that of the last attempt, or of an indexed job that of all.
+func (j *job) noteUsage(r Result) {
+	cpu, memory := r.CPUTime.Milliseconds(), r.MaxMemoryBytes
+	if before := j.status.Usage; before != nil && !j.plain() {
+		cpu += deref(before.CPUMilliseconds)
+		memory = max(memory, deref(before.MaxMemoryBytes))
+	}
+	j.status.Usage = &v1alpha1.JobUsage{CPUMilliseconds: &cpu, MaxMemoryBytes: &memory}
+}
+
+// noteCutOff brings the status in line with an attempt that was cut off.
+func (j *job) noteCutOff(a *attempt, reason string) {
+	j.urgent = j.urgent || a.recorded && j.plain()
+	j.endTime = j.engine().now
+	if j.status.Attempt != nil {
+		ended := *j.status.Attempt
+		ended.EndTime, ended.Reason = microTime(j.endTime), reason
+		j.endAttempt(ended)
+	}
+}
+
+// endAttempt moves an attempt to the ended ones; only the last three are kept.
+func (j *job) endAttempt(ended v1alpha1.Attempt) {
+	all := append(slices.Clone(j.status.EndedAttempts), ended)
+	j.status.EndedAttempts = all[max(0, len(all)-3):]
+	j.status.Attempt = nil
+}
+
+// takeBack puts back a task whose attempt was stored but has not run.
+func (j *job) takeBack(t *task) {
+	j.status.Attempt, j.urgent = nil, true
+	j.status.Attempts = new(max(0, deref(j.status.Attempts)-1))
+	j.putBack(t)
+}
+
+// noteSuspended keeps the condition of that name.
+func (j *job) noteSuspended() {
+	has := meta.IsStatusConditionTrue(j.status.Conditions, v1alpha1.JobSuspended)
+	switch suspended := j.suspend && j.failing == nil; {
+	case suspended && !has:
+		j.setCondition(v1alpha1.JobSuspended, metav1.ConditionTrue, v1alpha1.ReasonSuspended, "spec.suspend is true.")
+	case !suspended && has:
+		j.setCondition(v1alpha1.JobSuspended, metav1.ConditionFalse, "Resumed", "spec.suspend is false.")
+	}
+}
+
+// setCondition leaves the conditions that others share as they are.
+func (j *job) setCondition(kind string, status metav1.ConditionStatus, reason, message string) {
+	j.status.Conditions = slices.Clone(j.status.Conditions)
+	meta.SetStatusCondition(&j.status.Conditions, metav1.Condition{
+		Type: kind, Status: status, Reason: reason, Message: clip(message),
+		LastTransitionTime: metav1.Time{Time: j.engine().now}, ObservedGeneration: j.object.Generation,
+	})
+}
+
+// announceFailure has it stored that the job fails, before its onFailure runs.
+func (j *job) announceFailure() {
+	if !meta.IsStatusConditionTrue(j.status.Conditions, v1alpha1.JobFailureTarget) {
+		j.setCondition(v1alpha1.JobFailureTarget, metav1.ConditionTrue, j.failing.reason, j.failing.message)
+		j.urgent = true
+	}
+}
+
+// finish records a final state of a job of which nothing runs. It is not done with until that is stored.
+func (j *job) finish(final v1alpha1.JobState, reason, message string) {
+	j.leaveLine()
+	j.timer.stop(j.engine())
+	kind, conditionReason := v1alpha1.JobComplete, reason
+	if final == v1alpha1.JobFailed {
+		kind = v1alpha1.JobFailedCondition
+	}
+	if conditionReason == "" {
+		conditionReason = string(final)
+	}
+	clear(j.tasks)
+	j.settling = true
+	j.pool.settling++
+	j.setCondition(kind, metav1.ConditionTrue, conditionReason, message)
+	if j.endTime.IsZero() {
+		j.endTime = j.engine().now
+	}
+	j.status.CompletionTime = microTime(j.endTime)
+	j.ask(state{final, reason, message}, 0, reason == v1alpha1.ReasonWorkerLost || reason == v1alpha1.ReasonDeadlineExceeded)
+	j.engine().out.PoolChanged(j.pool.config.Key)
+}
+
+// reportPoolNotFound asks for a Job without a pool to be shown so, unless it is stored so already. It
+// returns the write's version.
+func (e *Engine) reportPoolNotFound(job Job, pool string, stored v1alpha1.JobStatus) uint64 {
+	e.version++
+	if stored.State == v1alpha1.JobPending && stored.Reason == v1alpha1.ReasonPoolNotFound {
+		e.out.DropWrite(job.UID)
+		return e.version
+	}
+	status := job.Status
+	status.State, status.Reason, status.Attempt = v1alpha1.JobPending, v1alpha1.ReasonPoolNotFound, nil
+	status.RunningIndexes = nil
+	status.Message = fmt.Sprintf("There is no WorkerPool %q in namespace %q. The Job runs once there is.", pool, job.Namespace)
+	e.out.Write(Write{
+		Job: job.JobRef, ResourceVersion: job.ResourceVersion, Version: e.version, Status: status, Due: e.now.Add(waitingDue),
+	})
+	return e.version
+}
+
+// Counted tells whether a Job that has finished is in the counters that are stored in its pool's status.
+func (e *Engine) Counted(pool types.NamespacedName, job types.UID) bool {
+	e.enter()
+	defer e.leave()
+	if e.jobs[job] != nil {
+		return false
+	}
+	p := e.pools[pool]
+	return p == nil || p.uncounted[job] == 0
+}
+
+func microTime(t time.Time) *metav1.MicroTime {
+	return &metav1.MicroTime{Time: t.Truncate(time.Microsecond)}
+}
