@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -16,13 +18,28 @@ import (
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
 )
 
-// defaultTTL is that of the schema, for Jobs that were stored without one.
-const defaultTTL = 24 * time.Hour
+const (
+	// defaultTTL is for Jobs that have none and whose pool has none for them either.
+	defaultTTL = 24 * time.Hour
+	// countInterval is how soon a Job that is over but not counted is looked at again: a pool's
+	// status is written once a second.
+	countInterval = time.Second
+)
+
+// Counter tells which finished Jobs may be deleted without being missing from their pool's counters.
+type Counter interface {
+	// Counted is false while a Job has finished under this leader and the pool's status, as it was
+	// last written, does not count it. It is true for a Job or a pool that is not known. It does not
+	// block.
+	Counted(pool types.NamespacedName, job types.UID) bool
+}
 
 // ExpiryReconciler deletes finished Jobs when their ttlSecondsAfterFinished is over.
 type ExpiryReconciler struct {
-	Client client.Client
-	Clock  clock.PassiveClock
+	// Client reads Jobs and pools from the cache.
+	Client  client.Client
+	Counter Counter
+	Clock   clock.PassiveClock
 }
 
 // SetupWithManager adds the controller to the manager.
@@ -46,27 +63,61 @@ func (r *ExpiryReconciler) Reconcile(ctx context.Context, request reconcile.Requ
 	if !job.Status.State.Finished() || !job.DeletionTimestamp.IsZero() {
 		return reconcile.Result{}, nil
 	}
-	if left := expires(job).Sub(r.Clock.Now()); left > 0 {
+	key := types.NamespacedName{Namespace: job.Namespace, Name: job.Spec.Pool}
+	pool, err := r.findPool(ctx, key)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	if left := finishedAt(job).Add(ttl(job, pool)).Sub(r.Clock.Now()); left > 0 {
 		return reconcile.Result{RequeueAfter: left}, nil
 	}
-	// This very Job in this very state: what was changed meanwhile is looked at again.
-	err := r.Client.Delete(ctx, job, client.Preconditions{UID: &job.UID, ResourceVersion: &job.ResourceVersion},
-		client.PropagationPolicy("Background"))
-	if client.IgnoreNotFound(err) != nil {
-		return reconcile.Result{}, fmt.Errorf("deleting the expired Job: %w", err)
+	if pool != nil && !r.Counter.Counted(key, job.UID) {
+		return reconcile.Result{RequeueAfter: countInterval}, nil
 	}
-	return reconcile.Result{}, nil
+	return reconcile.Result{}, discard(ctx, r.Client, job)
 }
 
-// expires returns when a finished Job is to be deleted.
-func expires(job *v1alpha1.Job) time.Time {
-	finished := job.CreationTimestamp.Time
+// findPool returns a pool as the cache shows it, nil if it does not.
+func (r *ExpiryReconciler) findPool(ctx context.Context, key types.NamespacedName) (*v1alpha1.WorkerPool, error) {
+	pool := &v1alpha1.WorkerPool{}
+	err := r.Client.Get(ctx, key, pool)
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("reading the Job's pool: %w", err)
+	}
+	return pool, nil
+}
+
+// ttl returns how long a Job is kept after it has finished. The pool may be nil.
+func ttl(job *v1alpha1.Job, pool *v1alpha1.WorkerPool) time.Duration {
+	seconds := job.Spec.TTLSecondsAfterFinished
+	if seconds == nil && pool != nil && pool.Spec.JobDefaults != nil {
+		seconds = pool.Spec.JobDefaults.TTLSecondsAfterFinished
+	}
+	if seconds == nil {
+		return defaultTTL
+	}
+	return time.Duration(*seconds) * time.Second
+}
+
+// finishedAt returns when a finished Job ended: without a completionTime it never ran, and all that is
+// known is when it was created.
+func finishedAt(job *v1alpha1.Job) time.Time {
 	if job.Status.CompletionTime != nil {
-		finished = job.Status.CompletionTime.Time
+		return job.Status.CompletionTime.Time
 	}
-	ttl := defaultTTL
-	if job.Spec.TTLSecondsAfterFinished != nil {
-		ttl = time.Duration(*job.Spec.TTLSecondsAfterFinished) * time.Second
+	return job.CreationTimestamp.Time
+}
+
+// discard deletes this very Job in this very state: what was changed meanwhile is a conflict, and to be
+// looked at again.
+func discard(ctx context.Context, c client.Writer, job *v1alpha1.Job) error {
+	err := c.Delete(ctx, job, client.Preconditions{UID: &job.UID, ResourceVersion: &job.ResourceVersion},
+		client.PropagationPolicy("Background"))
+	if client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("deleting a finished Job: %w", err)
 	}
-	return finished.Add(ttl)
+	return nil
 }

@@ -2,11 +2,13 @@ package job
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"time"
 
 	. "github.com/onsi/gomega"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 	testingclock "k8s.io/utils/clock/testing"
 	"k8s.io/utils/ptr"
@@ -15,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
+	"github.com/workerpool-dev/workerpool/internal/testutil"
 )
 
 // exists tells whether this very Job is still there.
@@ -26,10 +29,54 @@ func (f *fixture) exists(job *v1alpha1.Job) bool {
 	return err == nil && found.UID == job.UID
 }
 
+// fakeCounter counts all Jobs but these.
+type fakeCounter struct {
+	mu        sync.Mutex
+	uncounted map[types.UID]types.NamespacedName
+}
+
+// allBut is a counter that counts all Jobs but these.
+func allBut(jobs ...*v1alpha1.Job) *fakeCounter {
+	c := &fakeCounter{uncounted: map[types.UID]types.NamespacedName{}}
+	for _, job := range jobs {
+		c.uncounted[job.UID] = types.NamespacedName{Namespace: job.Namespace, Name: job.Spec.Pool}
+	}
+	return c
+}
+
+func (c *fakeCounter) Counted(pool types.NamespacedName, job types.UID) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	waits, ok := c.uncounted[job]
+	return !ok || waits != pool
+}
+
+// count counts all.
+func (c *fakeCounter) count() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.uncounted)
+}
+
+// createPool makes the WorkerPool demo, which the fixture's Jobs are of.
+func (f *fixture) createPool(change func(*v1alpha1.WorkerPoolSpec)) *v1alpha1.WorkerPool {
+	f.t.Helper()
+	pool := testutil.MakePool(f.namespace, "demo").Obj()
+	change(&pool.Spec)
+	f.Expect(f.client.Create(f.t.Context(), pool)).To(Succeed())
+	return pool
+}
+
 // expire reconciles a Job at a time, and returns after how long it is to be looked at again.
 func (f *fixture) expire(job *v1alpha1.Job, now time.Time) time.Duration {
 	f.t.Helper()
-	r := &ExpiryReconciler{Client: f.client, Clock: testingclock.NewFakePassiveClock(now)}
+	r := &ExpiryReconciler{Client: f.client, Counter: allBut(), Clock: testingclock.NewFakePassiveClock(now)}
+	return f.look(r, job)
+}
+
+// look reconciles a Job, and returns after how long it is to be looked at again.
+func (f *fixture) look(r *ExpiryReconciler, job *v1alpha1.Job) time.Duration {
+	f.t.Helper()
 	result, err := r.Reconcile(f.t.Context(), reconcile.Request{NamespacedName: client.ObjectKeyFromObject(job)})
 	f.Expect(err).NotTo(HaveOccurred())
 	return result.RequeueAfter
@@ -62,12 +109,102 @@ func TestFinishedJobWithoutCompletionTimeCountsFromItsCreation(t *testing.T) {
 	f.Expect(f.exists(job)).To(BeFalse())
 }
 
-func TestFinishedJobIsKeptForADayIfItDoesNotSay(t *testing.T) {
+func TestJobIsKeptAsLongAsItOrItsPoolSays(t *testing.T) {
+	says := func(ttl *int32) *v1alpha1.JobDefaults { return &v1alpha1.JobDefaults{TTLSecondsAfterFinished: ttl} }
+	for name, c := range map[string]struct {
+		job    *int32
+		noPool bool
+		pool   *v1alpha1.JobDefaults
+		want   time.Duration
+	}{
+		"neither says, nor is there a pool": {noPool: true, want: 24 * time.Hour},
+		"neither says":                      {want: 24 * time.Hour},
+		"the pool has other defaults":       {pool: &v1alpha1.JobDefaults{MaxRetries: new(int32(1))}, want: 24 * time.Hour},
+		"the pool says":                     {pool: says(new(int32(60))), want: time.Minute},
+		"the pool says 0":                   {pool: says(new(int32(0))), want: 0},
+		"the Job says, and there's no pool": {job: new(int32(60)), noPool: true, want: time.Minute},
+		"both say":                          {job: new(int32(7)), pool: says(new(int32(60))), want: 7 * time.Second},
+		"both say, the Job 0":               {job: new(int32(0)), pool: says(new(int32(60))), want: 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t)
+			if !c.noPool {
+				f.createPool(func(spec *v1alpha1.WorkerPoolSpec) { spec.JobDefaults = c.pool })
+			}
+			ended := time.Now().Truncate(time.Microsecond)
+			job := f.job("a").Obj()
+			job.Spec.TTLSecondsAfterFinished = c.job
+			f.create(job)
+			f.finish(job, ended)
+			f.Expect(f.expire(job, ended.Add(-time.Second))).To(Equal(c.want + time.Second))
+			f.Expect(f.exists(job)).To(BeTrue())
+			f.expire(job, ended.Add(c.want))
+			f.Expect(f.exists(job)).To(BeFalse())
+		})
+	}
+}
+
+func TestPoolsTTLIsTheOneItHasWhenTheJobIsLookedAt(t *testing.T) {
 	f := newFixture(t)
+	pool := f.createPool(func(spec *v1alpha1.WorkerPoolSpec) {
+		spec.JobDefaults = &v1alpha1.JobDefaults{TTLSecondsAfterFinished: new(int32(60))}
+	})
 	ended := time.Now().Truncate(time.Microsecond)
 	job := f.create(f.job("a").Obj())
 	f.finish(job, ended)
-	f.Expect(f.expire(job, ended)).To(Equal(24 * time.Hour))
+	f.Expect(f.expire(job, ended)).To(Equal(time.Minute))
+
+	pool.Spec.JobDefaults.TTLSecondsAfterFinished = new(int32(100))
+	f.Expect(f.client.Update(t.Context(), pool)).To(Succeed())
+	f.Expect(f.expire(job, ended.Add(time.Minute))).To(Equal(40 * time.Second))
+	f.Expect(f.exists(job)).To(BeTrue())
+}
+
+func TestExpiredJobIsKeptUntilItsPoolCountsIt(t *testing.T) {
+	f := newFixture(t)
+	f.createPool(func(*v1alpha1.WorkerPoolSpec) {})
+	job := f.create(f.job("a").TTL(0).Obj())
+	f.finish(job, time.Now())
+	counter := allBut(job)
+	r := &ExpiryReconciler{
+		Client: f.client, Counter: counter, Clock: testingclock.NewFakePassiveClock(time.Now().Add(time.Hour)),
+	}
+	f.Expect(f.look(r, job)).To(Equal(time.Second))
+	f.Expect(f.exists(job)).To(BeTrue())
+
+	counter.count()
+	f.Expect(f.look(r, job)).To(BeZero())
+	f.Expect(f.exists(job)).To(BeFalse())
+}
+
+func TestExpiredJobWithoutAPoolIsCountedByNone(t *testing.T) {
+	f := newFixture(t)
+	job := f.create(f.job("a").TTL(0).Obj())
+	f.finish(job, time.Now())
+	r := &ExpiryReconciler{
+		Client: f.client, Counter: allBut(job), Clock: testingclock.NewFakePassiveClock(time.Now().Add(time.Hour)),
+	}
+	f.Expect(f.look(r, job)).To(BeZero())
+	f.Expect(f.exists(job)).To(BeFalse())
+}
+
+// poolless is a client that fails to read pools.
+type poolless struct{ client.Client }
+
+func (c poolless) Get(ctx context.Context, key client.ObjectKey, into client.Object, opts ...client.GetOption) error {
+	if _, ok := into.(*v1alpha1.WorkerPool); ok {
+		return errAway
+	}
+	return c.Client.Get(ctx, key, into, opts...)
+}
+
+func TestJobWhosePoolCannotBeReadIsNotDeleted(t *testing.T) {
+	f := newFixture(t)
+	job := f.create(f.job("a").TTL(0).Obj())
+	f.finish(job, time.Now())
+	r := &ExpiryReconciler{Client: poolless{f.client}, Counter: allBut(), Clock: clock.RealClock{}}
+	_, err := r.Reconcile(t.Context(), reconcile.Request{NamespacedName: client.ObjectKeyFromObject(job)})
+	f.Expect(err).To(MatchError(errAway))
 	f.Expect(f.exists(job)).To(BeTrue())
 }
 
@@ -88,7 +225,7 @@ func TestJobWithAFinalizerIsDeletedOnce(t *testing.T) {
 	f.Expect(f.client.Get(t.Context(), client.ObjectKeyFromObject(job), job)).To(Succeed())
 	f.Expect(job.DeletionTimestamp.IsZero()).To(BeFalse())
 
-	r := &ExpiryReconciler{Client: noDelete{f.client, t}, Clock: clock.RealClock{}}
+	r := &ExpiryReconciler{Client: noDelete{f.client, t}, Counter: allBut(), Clock: clock.RealClock{}}
 	_, err := r.Reconcile(t.Context(), reconcile.Request{NamespacedName: client.ObjectKeyFromObject(job)})
 	f.Expect(err).NotTo(HaveOccurred())
 }
@@ -109,16 +246,19 @@ type stale struct {
 	job *v1alpha1.Job
 }
 
-func (c stale) Get(_ context.Context, _ client.ObjectKey, into client.Object, _ ...client.GetOption) error {
-	c.job.DeepCopyInto(into.(*v1alpha1.Job))
-	return nil
+func (c stale) Get(ctx context.Context, key client.ObjectKey, into client.Object, opts ...client.GetOption) error {
+	if job, ok := into.(*v1alpha1.Job); ok {
+		c.job.DeepCopyInto(job)
+		return nil
+	}
+	return c.Client.Get(ctx, key, into, opts...)
 }
 
 // expectConflict expires a Job that the cache shows as it was once, and expects the API server to refuse.
 func (f *fixture) expectConflict(job *v1alpha1.Job) {
 	f.t.Helper()
 	r := &ExpiryReconciler{
-		Client: stale{f.client, job}, Clock: testingclock.NewFakePassiveClock(time.Now().Add(time.Hour)),
+		Client: stale{f.client, job}, Counter: allBut(), Clock: testingclock.NewFakePassiveClock(time.Now().Add(time.Hour)),
 	}
 	_, err := r.Reconcile(f.t.Context(), reconcile.Request{NamespacedName: client.ObjectKeyFromObject(job)})
 	f.Expect(apierrors.IsConflict(err)).To(BeTrue(), "the error is %v", err)
@@ -149,7 +289,7 @@ func TestExpiryControllerSeesJobsFinish(t *testing.T) {
 	f := newFixture(t)
 	now := testingclock.NewFakePassiveClock(time.Now())
 	env.Manager(t, f.namespace, func(mgr manager.Manager) error {
-		return (&ExpiryReconciler{Client: mgr.GetClient(), Clock: now}).SetupWithManager(mgr)
+		return (&ExpiryReconciler{Client: mgr.GetClient(), Counter: allBut(), Clock: now}).SetupWithManager(mgr)
 	})
 	kept := f.create(f.job("kept").TTL(3600).Obj())
 	f.finish(kept, now.Now())
@@ -161,5 +301,21 @@ func TestExpiryControllerSeesJobsFinish(t *testing.T) {
 
 	now.SetTime(now.Now().Add(time.Second))
 	f.Eventually(func() bool { return f.exists(soon) }).Should(BeFalse())
+	f.Expect(f.exists(kept)).To(BeTrue())
+}
+
+func TestChangeOfAFinishedJobsTTLTakesEffect(t *testing.T) {
+	f := newFixture(t)
+	env.Manager(t, f.namespace, func(mgr manager.Manager) error {
+		return (&ExpiryReconciler{Client: mgr.GetClient(), Counter: allBut(), Clock: clock.RealClock{}}).SetupWithManager(mgr)
+	})
+	kept := f.create(f.job("kept").Obj())
+	f.finish(kept, time.Now())
+	job := f.create(f.job("a").TTL(3600).Obj())
+	f.finish(job, time.Now())
+
+	job.Spec.TTLSecondsAfterFinished = new(int32(0))
+	f.Expect(f.client.Update(t.Context(), job)).To(Succeed())
+	f.Eventually(func() bool { return f.exists(job) }).Should(BeFalse())
 	f.Expect(f.exists(kept)).To(BeTrue())
 }
