@@ -18,8 +18,12 @@ import (
 	"github.com/workerpool-dev/workerpool/internal/trigger"
 )
 
-// poolInterval is how often a pool is looked at, at the most, because of what its Jobs do.
-const poolInterval = 500 * time.Millisecond
+const (
+	// poolInterval is how often a pool is looked at, at the most, because of what its Jobs do.
+	poolInterval = 500 * time.Millisecond
+	// retentionInterval is how often a pool's finished Jobs are counted, at the most.
+	retentionInterval = 5 * time.Second
+)
 
 // Outbox carries the engine's decisions to the controllers and to the status writer.
 type Outbox struct {
@@ -63,6 +67,12 @@ func Setup(
 	realClock := clock.RealClock{}
 	expiry := &job.ExpiryReconciler{Client: mgr.GetClient(), Counter: allCounted{}, Clock: realClock}
 	if err := expiry.SetupWithManager(mgr); err != nil {
+		return nil, err
+	}
+	retention := &job.RetentionReconciler{
+		Client: mgr.GetClient(), Counter: allCounted{}, Clock: realClock, Interval: retentionInterval,
+	}
+	if err := retention.SetupWithManager(mgr); err != nil {
 		return nil, err
 	}
 	pools := workerpool.New(
