@@ -50,12 +50,6 @@ func (o *Outbox) PoolChanged(pool types.NamespacedName) {
 	o.Pools.AddAfter(ctrl.Request{NamespacedName: pool}, poolInterval)
 }
 
-// allCounted stands in for the engine until that tells what a pool's written status counts.
-type allCounted struct{}
-
-// Counted is job.Counter's.
-func (allCounted) Counted(types.NamespacedName, types.UID) bool { return true }
-
 // Setup adds all controllers to the manager. Those that need what is in memory wait for ready.
 func Setup(
 	ctx context.Context, mgr ctrl.Manager, eng *engine.Engine, out *Outbox, agent podspec.Agent, ready func(context.Context) error,
@@ -65,12 +59,12 @@ func Setup(
 		return nil, err
 	}
 	realClock := clock.RealClock{}
-	expiry := &job.ExpiryReconciler{Client: mgr.GetClient(), Counter: allCounted{}, Clock: realClock}
+	expiry := &job.ExpiryReconciler{Client: mgr.GetClient(), Counter: eng, Clock: realClock}
 	if err := expiry.SetupWithManager(mgr); err != nil {
 		return nil, err
 	}
 	retention := &job.RetentionReconciler{
-		Client: mgr.GetClient(), Counter: allCounted{}, Clock: realClock, Interval: retentionInterval,
+		Client: mgr.GetClient(), Counter: eng, Clock: realClock, Interval: retentionInterval,
 	}
 	if err := retention.SetupWithManager(mgr); err != nil {
 		return nil, err

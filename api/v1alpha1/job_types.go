@@ -41,15 +41,16 @@ type Job struct {
 
 // JobSpec is what to run.
 //
-// +kubebuilder:validation:XValidation:rule="has(self.command) || has(self.http) || has(self.args)",message="command must be set, the program to run, or http, for a pool whose workers serve HTTP"
+// +kubebuilder:validation:XValidation:rule="has(self.command) || has(self.http) || has(self.args)",message="command or http must be set: the program to run, or the request to make of a pool whose workers serve HTTP"
 // +kubebuilder:validation:XValidation:rule="!has(self.command) || !has(self.http)",message="command and http may not both be set: a Job is one or the other"
-// +kubebuilder:validation:XValidation:rule="has(self.command) || !has(self.args)",message="command must be set where args is: the image's entrypoint is not used"
-// +kubebuilder:validation:XValidation:rule="!has(self.http) || !(has(self.env) || has(self.workingDir) || has(self.stdin))",message="env, workingDir and stdin are for commands: an HTTP Job has headers and a body"
+// +kubebuilder:validation:XValidation:rule="has(self.command) || has(self.http) || !has(self.args)",message="command must be set where args is: the image's entrypoint is not used"
+// +kubebuilder:validation:XValidation:rule="!has(self.http) || !(has(self.args) || has(self.env) || has(self.workingDir) || has(self.stdin))",message="args, env, workingDir and stdin are for commands: an HTTP Job has a path, headers and a body"
 // +kubebuilder:validation:XValidation:rule="!has(self.http) || !has(self.onFailure)",message="onFailure is a command, which the workers of an HTTP Job can't run"
 // +kubebuilder:validation:XValidation:rule="!has(self.items) || !has(self.completions)",message="items and completions may not both be set: items has one task for each item"
 // +kubebuilder:validation:XValidation:rule="!has(self.parallelism) || has(self.items) || has(self.completions)",message="parallelism is for Jobs with completions or items"
 // +kubebuilder:validation:XValidation:rule="self.execution != 'AtMostOnce' || !(has(self.items) || has(self.completions))",message="a Job that runs AtMostOnce may not have completions or items"
 // +kubebuilder:validation:XValidation:rule="self.execution != 'AtMostOnce' || !(has(self.maxRetries) && self.maxRetries > 0 || has(self.failurePolicy))",message="a Job that runs AtMostOnce may not be retried: leave out maxRetries and failurePolicy"
+// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() || (has(self.command) ? self.command.map(c, size(c)).sum() : 0) + (has(self.args) ? self.args.map(a, size(a)).sum() : 0) + (has(self.env) ? self.env.map(e, size(e.name) + (has(e.value) ? size(e.value) : 0)).sum() : 0) + (has(self.stdin) ? size(bytes(self.stdin)) : 0) + (has(self.items) ? size(bytes(self.items.join(''))) : 0) + (has(self.http) ? size(self.http.path) + (has(self.http.body) ? size(bytes(self.http.body)) : 0) + (has(self.http.headers) ? self.http.headers.map(h, size(h.name) + (has(h.value) ? size(h.value) : 0)).sum() : 0) : 0) <= 1048576",optionalOldSelf=true,message="command, args, env, stdin, items and http may have 1 MiB together"
 // +kubebuilder:validation:XValidation:rule="has(self.command) == has(oldSelf.command) && has(self.args) == has(oldSelf.args) && has(self.env) == has(oldSelf.env) && has(self.workingDir) == has(oldSelf.workingDir) && has(self.stdin) == has(oldSelf.stdin) && has(self.http) == has(oldSelf.http) && has(self.resources) == has(oldSelf.resources) && has(self.maxRetries) == has(oldSelf.maxRetries) && has(self.backoff) == has(oldSelf.backoff) && has(self.failurePolicy) == has(oldSelf.failurePolicy) && has(self.timeoutSeconds) == has(oldSelf.timeoutSeconds) && has(self.activeDeadlineSeconds) == has(oldSelf.activeDeadlineSeconds) && has(self.completions) == has(oldSelf.completions) && has(self.parallelism) == has(oldSelf.parallelism) && has(self.items) == has(oldSelf.items) && has(self.startAfter) == has(oldSelf.startAfter) && has(self.onFailure) == has(oldSelf.onFailure)",message="only suspend, priority and ttlSecondsAfterFinished may be changed: make a new Job"
 type JobSpec struct {
 	// pool is the name of the WorkerPool, in the same namespace, that runs the Job. If there is none
@@ -122,7 +123,9 @@ type JobSpec struct {
 
 	// resources are what each task takes from its worker while it runs.
 	// +optional
-	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="resources is immutable: make a new Job"
+	// +kubebuilder:validation:XValidation:rule="has(self.cpu) == has(oldSelf.cpu) && has(self.memory) == has(oldSelf.memory) && (has(self.files) ? self.files : 0) == (has(oldSelf.files) ? oldSelf.files : 0)",message="resources is immutable: make a new Job"
+	// +kubebuilder:validation:XValidation:rule="!has(self.cpu) || !has(oldSelf.cpu) || size(string(self.cpu)) <= 64 && string(self.cpu).matches('^[0-9]+([.][0-9]+)?([numkMGTPE]|[KMGTPE]i)?$') && quantity(string(self.cpu)).compareTo(quantity(string(oldSelf.cpu))) == 0",message="resources is immutable: make a new Job"
+	// +kubebuilder:validation:XValidation:rule="!has(self.memory) || !has(oldSelf.memory) || size(string(self.memory)) <= 64 && string(self.memory).matches('^[0-9]+([.][0-9]+)?([numkMGTPE]|[KMGTPE]i)?$') && quantity(string(self.memory)).compareTo(quantity(string(oldSelf.memory))) == 0",message="resources is immutable: make a new Job"
 	Resources *JobResources `json:"resources,omitempty"`
 
 	// maxRetries is how often a task that failed is tried again after the first try: that of the pool's
@@ -196,13 +199,13 @@ type JobSpec struct {
 	// +kubebuilder:validation:MaxItems=10000
 	// +kubebuilder:validation:items:MaxLength=1024
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="items is immutable: make a new Job"
-	// +kubebuilder:validation:XValidation:rule="self.map(i, size(bytes(i))).sum() <= 524288",message="items may have 512 KiB together"
-	// +kubebuilder:validation:XValidation:rule="self.all(i, size(bytes(i)) <= 1024)",message="an item may have 1024 bytes"
+	// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() || size(bytes(self.join(''))) <= 524288",optionalOldSelf=true,message="items may have 512 KiB together"
+	// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() || self.all(i, size(bytes(i)) <= 1024)",optionalOldSelf=true,message="an item may have 1024 bytes"
 	Items []string `json:"items,omitempty"`
 
 	// startAfter is a time before which the Job is not started.
 	// +optional
-	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="startAfter is immutable: make a new Job"
+	// +kubebuilder:validation:XValidation:rule="int(self) == int(oldSelf)",message="startAfter is immutable: make a new Job"
 	StartAfter *metav1.Time `json:"startAfter,omitempty"`
 
 	// suspend takes the Job out of the queue while it is true. What runs of it is stopped, as by a
@@ -284,7 +287,7 @@ type HTTPHeader struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=256
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[-!#$%&*+.^_|~0-9A-Za-z]+$')",message="name must be the name of an HTTP header"
-	// +kubebuilder:validation:XValidation:rule="!(self.lowerAscii() in ['connection', 'content-length', 'host', 'keep-alive', 'te', 'trailer', 'transfer-encoding', 'upgrade'])",message="this header is set by the agent"
+	// +kubebuilder:validation:XValidation:rule="!self.lowerAscii().startsWith('workerpool-') && !(self.lowerAscii() in ['connection', 'content-length', 'host', 'keep-alive', 'te', 'trailer', 'transfer-encoding', 'upgrade'])",message="this header is set by the agent"
 	Name string `json:"name,omitempty"`
 
 	// value of the header.
@@ -303,13 +306,13 @@ type JobResources struct {
 	// cpu is the part of the worker's processors that is kept for the task. It decides how many tasks a
 	// worker runs at once, and is not a cap.
 	// +optional
-	// +kubebuilder:validation:XValidation:rule="quantity(string(self)).compareTo(quantity('0')) > 0",message="cpu must be more than 0"
+	// +kubebuilder:validation:XValidation:rule="size(string(self)) <= 64 && string(self).matches('^[0-9]+([.][0-9]+)?([numkMGTPE]|[KMGTPE]i)?$') && quantity(string(self)).isGreaterThan(quantity('0')) && quantity(string(self)).isLessThan(quantity('1M'))",message="cpu must be a number of processors above 0 and below 1000000, such as 2 or 500m"
 	CPU *resource.Quantity `json:"cpu,omitempty"`
 
 	// memory that is kept for the task. A command whose processes together take more is ended, for the
 	// reason MemoryExceeded.
 	// +optional
-	// +kubebuilder:validation:XValidation:rule="quantity(string(self)).compareTo(quantity('0')) > 0",message="memory must be more than 0"
+	// +kubebuilder:validation:XValidation:rule="size(string(self)) <= 64 && string(self).matches('^[0-9]+([.][0-9]+)?([numkMGTPE]|[KMGTPE]i)?$') && quantity(string(self)).isInteger() && quantity(string(self)).isGreaterThan(quantity('0'))",message="memory must be a whole number of bytes above 0, such as 512Mi"
 	Memory *resource.Quantity `json:"memory,omitempty"`
 
 	// files is how many files each process of the task may have open at once.
@@ -401,6 +404,8 @@ type FailureReason string
 
 // FailureHandler is a command that is told of a Job's failure: the environment variables
 // JOB_FAILURE_REASON and JOB_FAILURE_MESSAGE say why it failed.
+//
+// +kubebuilder:validation:XValidation:rule="self.command.map(c, size(c)).sum() + (has(self.args) ? self.args.map(a, size(a)).sum() : 0) + (has(self.env) ? self.env.map(e, size(e.name) + (has(e.value) ? size(e.value) : 0)).sum() : 0) <= 131072",message="onFailure may have 128 KiB of command, args and env together"
 type FailureHandler struct {
 	// command is the program to run and its first arguments.
 	// +required
@@ -434,7 +439,7 @@ type EnvVar struct {
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=256
-	// +kubebuilder:validation:Pattern=`^[^=]+$`
+	// +kubebuilder:validation:XValidation:rule="!self.contains('=')",message="name may not have an equal sign"
 	Name string `json:"name,omitempty"`
 
 	// value of the variable.
@@ -634,7 +639,7 @@ type JobStatus struct {
 	FailedIndexes string `json:"failedIndexes,omitempty"`
 
 	// retriedIndexes are the tasks that have failed, but not for good, each with the number of retries
-	// that it has used: `3:1,7:2`.
+	// that it has used, and of its try that has ended last: `3:1:1,7:2:4`.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=65536

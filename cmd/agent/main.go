@@ -19,6 +19,8 @@ func main() {
 	switch args := os.Args[1:]; {
 	case len(args) == 2 && args[0] == "install":
 		err = agent.Install(args[1])
+	case len(args) > 0 && args[0] == agent.LimitedCommand:
+		agent.ExecLimited(args[1:])
 	case len(args) == 1 && args[0] == "run":
 		err = run()
 	default:

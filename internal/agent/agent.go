@@ -41,18 +41,26 @@ type Agent struct {
 	attempts sync.WaitGroup
 	// changed has an element when there is something to report, begun when that is only a start.
 	changed, begun chan struct{}
+	// watch has an element when there may be memory to look at.
+	watch chan struct{}
 	// drained is closed when an agent that was told to end may do so.
 	drained   chan struct{}
 	drainOnce sync.Once
+	// holds has an element when held was set.
+	holds chan struct{}
 
 	// mu guards the rest. A process's end is signalled under it, so that the reason is known before.
 	mu     sync.Mutex
 	table  *table
 	leader leader
+	// leaving is set by Drain, held while the job container is being ended, if that is not the agent's own.
+	leaving bool
+	held    *hold
 	// session numbers the sessions, from 1. seen is the last message of it that was acted on.
 	session, seen uint64
 	// fence fires when the leader has not been heard for too long. It is nil before Run.
 	fence *time.Timer
+	oom   oomCounter
 }
 
 // New prepares an agent. It writes the lines of jobs to stdout.
@@ -83,11 +91,18 @@ func New(config Config, stdout io.Writer, log *slog.Logger) (*Agent, error) {
 		chance:      mathrand.Float64,
 		changed:     make(chan struct{}, 1),
 		begun:       make(chan struct{}, 1),
+		holds:       make(chan struct{}, 1),
+		watch:       make(chan struct{}, 1),
 		drained:     make(chan struct{}),
+		oom:         newOOMCounter(),
 		table:       newTable(config.Slots),
 	}
 	for _, r := range results {
 		a.table.add(r)
+	}
+	if config.HTTPPort != 0 {
+		a.health.server = a.probeServer
+		a.health.drainKey, a.health.drain = config.DrainKey, a.hold
 	}
 	return a, nil
 }
@@ -110,8 +125,14 @@ func (a *Agent) Run(ctx context.Context) error {
 	var reaping, serving sync.WaitGroup
 	reapCtx, stopReaping := context.WithCancel(context.Background())
 	reaping.Go(func() { a.reaper.run(reapCtx) })
+	reaping.Go(func() { a.watchMemory(reapCtx) })
 	serveCtx, stopServing := context.WithCancel(ctx)
-	serving.Go(func() { a.serve(serveCtx) })
+	serving.Go(func() {
+		if a.awaitServer(serveCtx) {
+			a.serve(serveCtx)
+		}
+	})
+	serving.Go(func() { a.endHolds(serveCtx) })
 	serving.Go(func() { _ = server.Serve(listener) })
 
 	select {
@@ -134,14 +155,20 @@ func (a *Agent) Run(ctx context.Context) error {
 // are stored. More calls change nothing.
 func (a *Agent) Drain() {
 	a.mu.Lock()
-	a.table.draining = true
+	a.leaving, a.table.draining = true, true
 	a.closeIfDrainedLocked()
 	a.mu.Unlock()
 	a.wake()
 }
 
 func (a *Agent) closeIfDrainedLocked() {
-	if a.table.drained() {
+	if !a.table.drained() {
+		return
+	}
+	if a.held != nil {
+		a.held.release()
+	}
+	if a.leaving {
 		a.drainOnce.Do(func() { close(a.drained) })
 	}
 }
@@ -204,6 +231,7 @@ func (a *Agent) assignLocked(assignment *pb.Assignment) bool {
 		a.log.Debug("Assignment not started", "job", assignment.GetJobName(), "reason", why)
 		return false
 	}
+	a.deadlineLocked(at)
 	if at.previous != nil {
 		a.endLocked(at.previous, 0, pb.Outcome_OUTCOME_KILLED)
 	}

@@ -17,6 +17,14 @@ func (a *Agent) run(at *attempt) {
 		a.finish(at, r.endedBy(outcome, "", r.started))
 		return
 	}
+	if a.HTTPPort != 0 || at.assignment.GetHttp() != nil {
+		if a.request(at, r) {
+			a.finish(at, r)
+		} else {
+			a.drop(at)
+		}
+		return
+	}
 	tmp, err := a.tmp.get()
 	if err != nil {
 		a.setDiskFull(true)
@@ -44,11 +52,12 @@ func (a *Agent) execute(at *attempt, r *result, tmp string) {
 		r.endedBy(pb.Outcome_OUTCOME_CANNOT_START, err.Error(), a.now())
 		return
 	}
+	// The process has it: many of them would be too much for the agent.
+	at.assignment.Stdin = nil
 	a.started(at, p)
 	out := readOutput(p, at.assignment, a.lines)
 	e := <-p.exited
-	r.exitCode, r.cpuTime, r.maxMemoryBytes = int32(e.code), e.cpuTime, e.maxMemoryBytes
-	r.endedBy(a.ended(at), "", e.at)
+	a.exited(at, e, r)
 	if err := a.reaper.clean(p, e, a.timing.clean); err != nil {
 		a.log.Error("An attempt has left processes that do not end", "job", at.assignment.GetJobName(), "error", err)
 	}
@@ -64,25 +73,43 @@ func (r *result) endedBy(outcome pb.Outcome, message string, at time.Time) *resu
 func (a *Agent) endingOf(at *attempt) pb.Outcome {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	// The deadline's timer may be late.
+	if !at.deadline.IsZero() && !a.now().Before(at.deadline) {
+		a.endLocked(at, 0, pb.Outcome_OUTCOME_DEADLINE_EXCEEDED)
+	}
 	return at.ending
 }
 
 // started makes the process known, and ends it if that was wanted meanwhile.
-func (a *Agent) started(at *attempt, p *process) {
+func (a *Agent) started(at *attempt, p execution) {
 	a.mu.Lock()
 	now := a.now()
 	at.started, at.process = now, p
+	a.timeoutLocked(at)
 	if at.ending != pb.Outcome_OUTCOME_UNSPECIFIED {
 		p.end(at.grace, now)
 	}
 	a.mu.Unlock()
 	notify(a.begun)
+	if at.watched() {
+		notify(a.watch)
+	}
 }
 
-// ended returns the outcome of an attempt whose process has ended.
-func (a *Agent) ended(at *attempt) pb.Outcome {
+// exited fills in how an attempt's process has ended.
+func (a *Agent) exited(at *attempt, e exit, r *result) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	r.exitCode, r.cpuTime, r.maxMemoryBytes = int32(e.code), e.cpuTime, max(e.maxMemoryBytes, at.peak)
+	if at.ending == pb.Outcome_OUTCOME_UNSPECIFIED && e.killed && a.oom.claim(e.at) {
+		a.chargeLocked(at, e)
+	}
+	outcome := a.endedLocked(at)
+	r.endedBy(outcome, at.message, e.at)
+}
+
+// endedLocked returns the outcome of an attempt whose process or request has ended.
+func (a *Agent) endedLocked(at *attempt) pb.Outcome {
 	at.process = nil
 	if at.ending == pb.Outcome_OUTCOME_UNSPECIFIED {
 		at.ending = pb.Outcome_OUTCOME_EXITED
@@ -91,20 +118,21 @@ func (a *Agent) ended(at *attempt) pb.Outcome {
 }
 
 // endLocked ends an attempt for the reason that the outcome tells. One that has ended by itself keeps its
-// outcome, and the first reason stays.
-func (a *Agent) endLocked(at *attempt, grace time.Duration, outcome pb.Outcome) {
-	if at.process != nil {
-		if at.process.end(grace, a.now()) && at.ending == pb.Outcome_OUTCOME_UNSPECIFIED {
-			at.ending = outcome
-		}
-		return
-	}
-	switch at.ending {
-	case pb.Outcome_OUTCOME_UNSPECIFIED:
-		at.ending, at.grace = outcome, grace
-	case pb.Outcome_OUTCOME_KILLED, pb.Outcome_OUTCOME_INTERRUPTED:
+// outcome, and the first reason stays. It returns whether this is the reason.
+func (a *Agent) endLocked(at *attempt, grace time.Duration, outcome pb.Outcome) bool {
+	first := at.ending == pb.Outcome_OUTCOME_UNSPECIFIED
+	switch {
+	case at.process != nil:
+		first = at.process.end(grace, a.now()) && first
+	case first:
+		at.grace = grace
+	case at.ending != pb.Outcome_OUTCOME_EXITED:
 		at.grace = min(at.grace, grace)
 	}
+	if first {
+		at.ending = outcome
+	}
+	return first
 }
 
 // finish spools the result of an attempt of which nothing runs, and reports it.
@@ -115,6 +143,7 @@ func (a *Agent) finish(at *attempt, r *result) {
 		a.log.Error("Cannot keep a result on disk", "error", err)
 	}
 	a.mu.Lock()
+	at.stopTimersLocked()
 	r.spooled = err == nil
 	a.table.diskFull = a.table.diskFull || err != nil
 	wanted := a.table.finish(at, r)
@@ -125,6 +154,17 @@ func (a *Agent) finish(at *attempt, r *result) {
 	if !wanted {
 		a.forget(r)
 	}
+}
+
+// drop leaves no result of an attempt that was not run, which the next report tells.
+func (a *Agent) drop(at *attempt) {
+	a.mu.Lock()
+	at.stopTimersLocked()
+	a.table.drop(at)
+	a.closeIfDrainedLocked()
+	a.mu.Unlock()
+	close(at.done)
+	a.wake()
 }
 
 // forget drops results that are settled from the disk.

@@ -67,9 +67,23 @@ func monotonic() int64 {
 
 // BenchmarkStart measures from the receipt of an assignment to the first instruction of its process, one
 // at a time.
-func BenchmarkStart(b *testing.B) {
+func BenchmarkStart(b *testing.B) { benchStart(b, "") }
+
+// BenchmarkStartBeside measures the same while another job of the worker writes as much as it can. What is
+// to be compared with that is a neighbour who takes as much of the processors without writing.
+func BenchmarkStartBeside(b *testing.B) {
+	b.Run("output", func(b *testing.B) { benchStart(b, "exec yes") })
+	b.Run("loops", func(b *testing.B) { benchStart(b, "for i in 1 2; do while :; do :; done & done; wait") })
+}
+
+func benchStart(b *testing.B, neighbour string) {
+	b.Helper()
 	o := newOperator(b)
-	runAgentAct := benchAgent(b, o, 1)
+	runAgentAct := benchAgent(b, o, 2)
+	if neighbour != "" {
+		runAgentAct.a.act(&pb.OperatorMessage{Assignments: []*pb.Assignment{shell("neighbour", neighbour)}})
+		runAgentAct.s.running(tokenFor("neighbour"))
+	}
 	program := writeProgram(b, noteTheTime)
 	var took []int64
 	for b.Loop() {
@@ -99,7 +113,7 @@ func benchAgent(b *testing.B, o *operator, slots int) benched {
 	c := testConfig(b, o)
 	c.Slots = slots
 	c.Environ = []string{"PATH=" + os.Getenv("PATH")}
-	a, _, _ := runAgent(b, c, &lockedBuffer{})
+	a, _, _ := runAgent(b, c, &counter{})
 	return benched{a, o.accepted()}
 }
 

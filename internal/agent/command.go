@@ -25,10 +25,15 @@ const (
 type command struct {
 	path string
 	argv []string
-	env  []string
+	// env begins with the mark.
+	env []string
 	// dir is the agent's own if empty.
 	dir  string
 	mark string
+	// stdin is the content of its standard input, /dev/null if empty.
+	stdin []byte
+	// maxFiles limits the open files of each process, unless it is 0.
+	maxFiles int32
 }
 
 // environment is what every job of a container starts from.
@@ -86,7 +91,10 @@ func newCommand(a *pb.Assignment, env []string, mark string) (command, error) {
 	if len(argv) == 0 || argv[0] == "" {
 		return command{}, errors.New("exec: no command")
 	}
-	c := command{path: argv[0], argv: argv, env: env, dir: a.GetWorkingDir(), mark: mark}
+	c := command{
+		path: argv[0], argv: argv, env: env, dir: a.GetWorkingDir(), mark: mark,
+		stdin: a.GetStdin(), maxFiles: a.GetMaxOpenFiles(),
+	}
 	if c.dir != "" {
 		dir, err := filepath.Abs(c.dir)
 		if err != nil {

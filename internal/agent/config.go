@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -19,6 +20,8 @@ const (
 	envSpoolDir  = envPrefix + "SPOOL_DIR"
 	envSlots     = envPrefix + "SLOTS"
 	envHealth    = envPrefix + "HEALTH_ADDRESS"
+	envHTTPPort  = envPrefix + "HTTP_PORT"
+	envDrainKey  = envPrefix + "DRAIN_KEY"
 )
 
 const defaultHealthAddress = ":9808"
@@ -26,7 +29,7 @@ const defaultHealthAddress = ":9808"
 // maxSlots bounds the jobs of one worker, as the API does.
 const maxSlots = 256
 
-// Config is what an agent has to know. All fields are required.
+// Config is what an agent has to know. All fields are required, but for those of HTTP.
 type Config struct {
 	// Addresses of the operator, host:port each, dialled in turn.
 	Addresses []string
@@ -39,8 +42,12 @@ type Config struct {
 	SpoolDir string
 	// Slots is how many attempts may run at once.
 	Slots int
-	// HealthAddress is where /readyz and /healthz are served.
+	// HealthAddress is where /readyz and /healthz are served, and /drain for HTTP.
 	HealthAddress string
+	// HTTPPort is the port of the server that attempts are requests to; 0 if they are commands.
+	HTTPPort int
+	// DrainKey is what a request to /drain must know. It is required where there is a port.
+	DrainKey string
 	// Environ is the container's environment, KEY=value each.
 	Environ []string
 	// Version of the program, for people.
@@ -95,6 +102,7 @@ func ConfigFromEnviron(environ []string) (Config, error) {
 		TokenFile:     vars[envTokenFile],
 		SpoolDir:      vars[envSpoolDir],
 		HealthAddress: vars[envHealth],
+		DrainKey:      vars[envDrainKey],
 		CA:            x509.NewCertPool(),
 		Environ:       environ,
 		timing:        defaultTiming(),
@@ -110,12 +118,16 @@ func ConfigFromEnviron(environ []string) (Config, error) {
 	certificates := c.CA.AppendCertsFromPEM([]byte(vars[envCA]))
 	slots, err := strconv.Atoi(vars[envSlots])
 	c.Slots = slots
+	port, portErr := strconv.ParseUint(cmp.Or(vars[envHTTPPort], "0"), 10, 16)
+	c.HTTPPort = int(port)
 	return c, errors.Join(
 		unless(len(c.Addresses) > 0, envAddresses, "names no address"),
 		unless(certificates, envCA, "has no certificate in PEM"),
 		unless(c.TokenFile != "", envTokenFile, "is not set"),
 		unless(filepath.IsAbs(c.SpoolDir), envSpoolDir, "is not an absolute path"),
 		unless(err == nil && slots >= 1 && slots <= maxSlots, envSlots, "is not a number from 1 to 256"),
+		unless(portErr == nil, envHTTPPort, "is not a port"),
+		unless(port == 0 || c.DrainKey != "", envDrainKey, "is not set"),
 	)
 }
 

@@ -1,9 +1,16 @@
 package agent
 
 import (
+	"os"
 	"testing"
 
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain also stands in for the agent's program where that executes itself.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == LimitedCommand {
+		ExecLimited(os.Args[2:])
+	}
+	goleak.VerifyTestMain(m)
+}

@@ -18,7 +18,7 @@ func (r *reaper) childrenLocked() iter.Seq[int] {
 	self := os.Getpid()
 	return func(yield func(int) bool) {
 		for _, pid := range r.processes() {
-			if pid == self || r.running[pid] != nil || parentOf(pid) != self {
+			if pid == self || r.running[pid] != nil || kinOf(pid).parent != self {
 				continue
 			}
 			if !yield(pid) {
@@ -48,23 +48,6 @@ func (r *reaper) processes() []int {
 		}
 	}
 	return pids
-}
-
-// parentOf returns 0 for a process that is gone.
-func parentOf(pid int) int {
-	var buf [512]byte
-	stat := readProc(pid, "stat", buf[:])
-	// pid (name) state parent ...; the name may hold anything.
-	_, rest, _ := bytes.Cut(stat[bytes.LastIndexByte(stat, ')')+1:], []byte(" "))
-	fields := bytes.Fields(rest)
-	if len(fields) < 2 {
-		return 0
-	}
-	parent, err := strconv.Atoi(string(fields[1]))
-	if err != nil {
-		return 0
-	}
-	return parent
 }
 
 // markOf returns the mark of a process of this agent's. It can't be seen if the process has ended, has

@@ -3,12 +3,15 @@ package agent
 import (
 	"bufio"
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"math/rand/v2"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -165,6 +168,38 @@ func TestHugeOutputTakesLittleMemory(t *testing.T) {
 			if allocated := after.TotalAlloc - before.TotalAlloc; allocated > size/2 {
 				t.Errorf("allocated %d bytes", allocated)
 			}
+		})
+	}
+}
+
+// slow is a log that is slower than what writes.
+type slow struct{ counter }
+
+func (s *slow) Write(p []byte) (int, error) {
+	for range 8 {
+		_ = sha256.Sum256(p)
+	}
+	return s.counter.Write(p)
+}
+
+func TestOutputDoesNotMakeTheAgentGrow(t *testing.T) {
+	const size, most = 64 << 20, 16 << 20
+	for name, log := range map[string]io.Writer{"a log that takes all": &counter{}, "a slow log": &slow{}} {
+		t.Run(name, func(t *testing.T) {
+			o := newOperator(t)
+			runAgent(t, testConfig(t, o), log)
+			s := o.accepted()
+			s.run(shell("first", "echo x"))
+			debug.FreeOSMemory()
+			before := resident(os.Getpid()).bytes
+			most := before + most
+			s.assign(shell("a", fmt.Sprintf("yes 'a line of some length, as programs write them' | head -c %d", size)))
+			s.until("the result", func(r *pb.Report) bool {
+				if now := resident(os.Getpid()).bytes; now > most {
+					t.Errorf("grown from %d to %d bytes", before, now)
+				}
+				return len(r.GetResults()) > 0
+			})
 		})
 	}
 }

@@ -37,10 +37,12 @@ type exit struct {
 	at             time.Time
 	// childless: the agent had no other child at that time, so nothing is left of the process.
 	childless bool
+	// killed: SIGKILL has ended it.
+	killed bool
 }
 
-// end kills the process's group, or sends SIGTERM first if there is a grace. Of several calls the
-// earliest SIGKILL counts. It returns false if the process had ended before.
+// end kills all processes of the attempt, or sends them SIGTERM first if there is a grace. Of several calls
+// the earliest SIGKILL counts. It returns false if the main process had ended before.
 func (p *process) end(grace time.Duration, now time.Time) bool {
 	p.reaper.mu.Lock()
 	defer p.reaper.mu.Unlock()
@@ -48,13 +50,13 @@ func (p *process) end(grace time.Duration, now time.Time) bool {
 		return false
 	}
 	if grace <= 0 {
-		_ = unix.Kill(-p.pid, unix.SIGKILL)
+		p.reaper.signalLocked(p, unix.SIGKILL)
 		return true
 	}
 	at := now.Add(grace)
 	switch {
 	case p.sigkill == nil:
-		_ = unix.Kill(-p.pid, unix.SIGTERM)
+		p.reaper.signalLocked(p, unix.SIGTERM)
 		p.killAt = at
 		p.sigkill = time.AfterFunc(grace, func() { p.end(0, at) })
 	case at.Before(p.killAt):
@@ -68,33 +70,101 @@ func (p *process) end(grace time.Duration, now time.Time) bool {
 //
 // The clone is a vfork: this thread is held until the program's first instruction.
 func (r *reaper) start(c command) (*process, error) {
-	stdout, stdoutWriter, err := pipe("stdout")
+	f, err := r.openFiles(c)
 	if err != nil {
 		return nil, err
 	}
-	stderr, stderrWriter, err := pipe("stderr")
-	if err != nil {
-		_ = stdout.Close()
-		_ = unix.Close(stdoutWriter)
-		return nil, err
+	p := &process{reaper: r, mark: c.mark, stdout: f.stdout, stderr: f.stderr, exited: make(chan exit, 1)}
+	path, argv, env := c.path, c.argv, c.env
+	if f.status != nil {
+		path, argv, env = self, c.limitedArgs(), c.env[:1]
 	}
-	p := &process{reaper: r, mark: c.mark, stdout: stdout, stderr: stderr, exited: make(chan exit, 1)}
 	began := r.begin(p)
-	p.pid, err = syscall.ForkExec(c.path, c.argv, &syscall.ProcAttr{
+	p.pid, err = syscall.ForkExec(path, argv, &syscall.ProcAttr{
 		Dir:   c.dir,
-		Env:   c.env,
-		Files: []uintptr{r.null.Fd(), uintptr(stdoutWriter), uintptr(stderrWriter)},
+		Env:   env,
+		Files: f.child,
 		Sys:   &syscall.SysProcAttr{Setsid: true},
 	})
-	_ = unix.Close(stdoutWriter)
-	_ = unix.Close(stderrWriter)
+	f.closeChild()
 	r.began(p, began, err == nil)
+	if err == nil && f.status != nil {
+		if err = executed(f.status); err != nil {
+			<-p.exited
+			r.forget(p)
+		}
+	}
 	if err != nil {
-		_ = stdout.Close()
-		_ = stderr.Close()
+		f.close()
 		return nil, c.explain(err)
 	}
 	return p, nil
+}
+
+// files are the ends of a process's pipes.
+type files struct {
+	// stdout and stderr are the ends to read.
+	stdout, stderr *os.File
+	// status is nil unless ExecLimited is to tell of its failure.
+	status *os.File
+	// child are the process's own, by number.
+	child []uintptr
+	null  uintptr
+}
+
+func (r *reaper) openFiles(c command) (f files, err error) {
+	f = files{null: r.null.Fd(), child: make([]uintptr, 1, statusFD+1)}
+	f.child[0] = f.null
+	defer func() {
+		if err != nil {
+			f.closeChild()
+			f.close()
+		}
+	}()
+	if len(c.stdin) > 0 {
+		fd, err := newStdin(c.stdin)
+		if err != nil {
+			return f, err
+		}
+		f.child[0] = uintptr(fd)
+	}
+	if f.stdout, err = f.pipe("stdout"); err != nil {
+		return f, err
+	}
+	if f.stderr, err = f.pipe("stderr"); err != nil {
+		return f, err
+	}
+	if c.maxFiles > 0 {
+		f.status, err = f.pipe("status")
+	}
+	return f, err
+}
+
+// pipe returns the end to read of a pipe whose other end is the process's next.
+func (f *files) pipe(name string) (*os.File, error) {
+	end, writer, err := pipe(name)
+	if err != nil {
+		return nil, err
+	}
+	f.child = append(f.child, uintptr(writer))
+	return end, nil
+}
+
+func (f *files) closeChild() {
+	for _, fd := range f.child {
+		if fd != f.null {
+			_ = unix.Close(int(fd))
+		}
+	}
+}
+
+// close is for a process that was not started.
+func (f *files) close() {
+	for _, end := range []*os.File{f.stdout, f.stderr, f.status} {
+		if end != nil {
+			_ = end.Close()
+		}
+	}
 }
 
 // pipe returns an end to read with deadlines, and an end for a process, which must not find it
@@ -124,6 +194,7 @@ func exitOf(status unix.WaitStatus, usage *unix.Rusage, now time.Time) exit {
 	}
 	if status.Signaled() {
 		e.code = 128 + int(status.Signal())
+		e.killed = status.Signal() == unix.SIGKILL
 	}
 	return e
 }

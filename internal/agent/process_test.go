@@ -360,3 +360,13 @@ func TestAFullDiskStopsIntakeOnly(t *testing.T) {
 		t.Errorf("%d results on disk, want 2 (error %v)", len(kept), err)
 	}
 }
+
+// fifo returns the path of a pipe that nobody writes to.
+func fifo(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "fifo")
+	if err := unix.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}

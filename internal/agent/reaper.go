@@ -31,8 +31,8 @@ type reaper struct {
 	mu sync.Mutex
 	// running has the processes by pid that have not been waited for.
 	running map[int]*process
-	// live has the marks of processes that were begun and are not cleaned away.
-	live map[string]struct{}
+	// live has, by their marks, the processes that were begun and are not cleaned away.
+	live map[string]*process
 	// starting counts forks that have not returned. While there is one, the ends of unknown children
 	// are kept in early: it may be theirs. waits numbers all ends.
 	starting int
@@ -71,7 +71,7 @@ func newReaper(instance string, log *slog.Logger) (*reaper, error) {
 	}
 	return &reaper{
 		log: log, null: null, proc: proc, instance: instance,
-		running: map[int]*process{}, live: map[string]struct{}{}, early: map[int]early{},
+		running: map[int]*process{}, live: map[string]*process{}, early: map[int]early{},
 		reaped: make(chan struct{}),
 	}, nil
 }
@@ -115,7 +115,7 @@ func (r *reaper) begin(p *process) uint64 {
 		clear(r.early)
 	}
 	r.starting++
-	r.live[p.mark] = struct{}{}
+	r.live[p.mark] = p
 	return r.waits
 }
 
@@ -246,8 +246,8 @@ func (r *reaper) sparedLocked(pid int, p *process) bool {
 	if !ok {
 		return len(r.live) > 1
 	}
-	_, live := r.live[mark]
-	return live && mark != p.mark
+	owner := r.live[mark]
+	return owner != nil && owner != p
 }
 
 // siginfo is the beginning of the kernel's siginfo_t of a child, on 64-bit systems.

@@ -280,6 +280,7 @@ func decodeResult(content []byte) (*result, error) {
 		ended:          time.Unix(0, 0).Add(p.GetEndedAgo().AsDuration()),
 		cpuTime:        p.GetCpuTime().AsDuration(),
 		maxMemoryBytes: p.GetMaxMemoryBytes(),
+		httpStatus:     p.GetHttpStatus(),
 	}, nil
 }
 

@@ -18,13 +18,15 @@ type attempt struct {
 	previous *attempt
 	// done is closed when nothing of the attempt runs.
 	done chan struct{}
+	// deadline is when it must have ended, if not zero.
+	deadline time.Time
 
 	// The table's owner guards the rest.
 
 	// started is zero until the process has started.
 	started time.Time
 	// process is nil before its start and after its end.
-	process *process
+	process execution
 	// ending is the outcome if the agent is the one that ends it, else unspecified.
 	ending pb.Outcome
 	// grace is what is left between SIGTERM and SIGKILL if ending was set before the start.
@@ -33,6 +35,19 @@ type attempt struct {
 	recorded bool
 	// unwanted attempts leave no result.
 	unwanted bool
+	// timers end the attempt; they are stopped at its end.
+	timers []*time.Timer
+	// memory is what its processes had together when last looked at, and peak the most, in bytes.
+	memory, peak int64
+	// message is for the result.
+	message string
+}
+
+// execution is what runs of an attempt: a process or a request.
+type execution interface {
+	// end has it ended within the grace, at once if that is 0. Of several calls the earliest end counts. It
+	// returns false if it had ended before.
+	end(grace time.Duration, now time.Time) bool
 }
 
 // result is how an attempt ended.
@@ -46,6 +61,8 @@ type result struct {
 	started, ended time.Time
 	cpuTime        time.Duration
 	maxMemoryBytes int64
+	// httpStatus is 0 unless a server has answered.
+	httpStatus int32
 
 	// spooled results are on disk. The table's owner guards it.
 	spooled bool
@@ -123,14 +140,19 @@ func (t *table) refuse(tok token) refusal {
 
 // finish turns a live attempt into its result. It returns whether the result is wanted.
 func (t *table) finish(at *attempt, r *result) bool {
-	delete(t.live, at.token)
-	if t.current[at.token.task] == at {
-		delete(t.current, at.token.task)
-	}
+	t.drop(at)
 	if !at.unwanted {
 		t.add(r)
 	}
 	return !at.unwanted
+}
+
+// drop forgets a live attempt.
+func (t *table) drop(at *attempt) {
+	delete(t.live, at.token)
+	if t.current[at.token.task] == at {
+		delete(t.current, at.token.task)
+	}
 }
 
 // add takes in a result of an attempt that is not live.

@@ -18,7 +18,9 @@ const maxMessage = 1024
 func (t *table) runningProto(now time.Time) []*pb.Running {
 	all := make([]*pb.Running, 0, len(t.live))
 	for _, at := range t.live {
-		running := &pb.Running{Token: at.token.proto(), JobName: at.assignment.GetJobName(), StartedAgo: new(durationpb.Duration)}
+		running := &pb.Running{
+			Token: at.token.proto(), JobName: at.assignment.GetJobName(), StartedAgo: new(durationpb.Duration), MemoryBytes: at.memory,
+		}
 		if !at.started.IsZero() {
 			running.StartedAgo = ago(now, at.started)
 		}
@@ -47,6 +49,7 @@ func (r *result) proto() *pb.Result {
 		Output:         r.output,
 		CpuTime:        durationpb.New(r.cpuTime),
 		MaxMemoryBytes: r.maxMemoryBytes,
+		HttpStatus:     r.httpStatus,
 	}
 }
 

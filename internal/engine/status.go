@@ -160,24 +160,19 @@ func (j *job) noteAttempt(t *task) {
 		return
 	}
 	a.noted = true
+	started := microTime(a.started)
+	if a.unsent {
+		started = microTime(j.engine().now)
+	}
 	if !t.isHandler() {
 		j.status.Attempts = new(deref(j.status.Attempts) + 1)
-	}
-	if !j.plain() && !t.isHandler() {
-		if j.status.StartTime == nil {
-			j.status.StartTime = microTime(a.started)
-		}
 		j.status.Worker = a.worker.name
-		return
+		if j.plain() || j.status.StartTime == nil {
+			j.status.StartTime = started
+		}
 	}
-	started := a.started
-	if a.unsent {
-		started = j.engine().now
-	}
-	j.status.StartTime = microTime(started)
-	j.status.Worker = a.worker.name
-	j.status.Attempt = &v1alpha1.Attempt{
-		Token: a.token.String(), Worker: a.worker.name, PodUID: a.worker.uid, StartTime: j.status.StartTime,
+	if j.plain() || t.isHandler() {
+		j.status.Attempt = &v1alpha1.Attempt{Token: a.token.String(), Worker: a.worker.name, PodUID: a.worker.uid, StartTime: started}
 	}
 }
 

@@ -14,9 +14,9 @@ import (
 
 // Names of what is put into a worker pod, and where it is found there.
 const (
-	containerInstall = "workerpool-agent"
-	volumeAgent      = "workerpool"
-	volumeToken      = "workerpool-token"
+	containerAgent = "workerpool-agent"
+	volumeAgent    = "workerpool"
+	volumeToken    = "workerpool-token"
 
 	agentDir  = "/workerpool"
 	agentPath = agentDir + "/agent"
@@ -31,14 +31,22 @@ const (
 	agentUser = 65532
 )
 
-// inject puts the agent into a pod: an init container brings the program, and the job container
-// runs it.
+// inject puts the agent into a pod. For commands an init container brings the program, and the job
+// container runs it; for HTTP it runs beside the job container.
 func inject(spec *corev1.PodSpec, pool *v1alpha1.WorkerPool, agent Agent) {
 	// The CRD sees to it that there is one; a pod without it is refused by the API server.
 	i := max(0, jobContainerIndex(spec, pool.Spec.Container))
 	if len(spec.Containers) > i {
-		becomeWorker(&spec.Containers[i], pool, agent)
-		spec.InitContainers = slices.Insert(spec.InitContainers, 0, installer(spec, &spec.Containers[i], agent))
+		job := &spec.Containers[i]
+		var first corev1.Container
+		if pool.Spec.Handler.Type == v1alpha1.HandlerHTTP {
+			first = sidecar(spec, job, pool, agent)
+			waitForAgent(job, pool)
+		} else {
+			becomeWorker(job, pool, agent)
+			first = installer(spec, job, agent)
+		}
+		spec.InitContainers = slices.Insert(spec.InitContainers, 0, first)
 	}
 	spec.Volumes = append(spec.Volumes, agentVolume(), tokenVolume())
 }
@@ -49,43 +57,27 @@ func jobContainerIndex(spec *corev1.PodSpec, name string) int {
 	return slices.IndexFunc(spec.Containers, func(c corev1.Container) bool { return name == "" || c.Name == name })
 }
 
-// envSlots tells the agent how many jobs it runs at once.
-const envSlots = "WORKERPOOL_SLOTS"
-
-// JobContainer is the container of a worker pod that runs Jobs; nil if the pod is no worker's.
-func JobContainer(pod *corev1.Pod) *corev1.Container {
-	for i := range pod.Spec.Containers {
-		if c := &pod.Spec.Containers[i]; len(c.Command) > 0 && c.Command[0] == agentPath {
-			return c
-		}
-	}
-	return nil
-}
-
-// Slots is how many jobs a worker pod was made to run at once; 1 if the pod does not say.
-func Slots(pod *corev1.Pod) int {
-	if c := JobContainer(pod); c != nil {
-		for _, env := range c.Env {
-			if slots, err := strconv.Atoi(env.Value); env.Name == envSlots && err == nil {
-				return max(1, slots)
-			}
-		}
-	}
-	return 1
-}
-
 // becomeWorker makes a container run the agent. The image's entrypoint and the template's args would
 // mean nothing to it.
 func becomeWorker(c *corev1.Container, pool *v1alpha1.WorkerPool, agent Agent) {
 	c.Command, c.Args = []string{agentPath, "run"}, nil
 	c.Env = withEnv(c.Env, agentEnv(pool, agent))
-	c.VolumeMounts = append(c.VolumeMounts,
-		corev1.VolumeMount{Name: volumeAgent, MountPath: agentDir},
-		corev1.VolumeMount{Name: volumeToken, MountPath: tokenDir, ReadOnly: true},
-	)
-	// The agent is ready from its first session, often within a second, and stays so. A busy node may
-	// take its time to answer: that must not look like a worker that has gone.
-	c.ReadinessProbe = &corev1.Probe{
+	c.VolumeMounts = append(c.VolumeMounts, agentMounts()...)
+	c.ReadinessProbe = readinessProbe()
+}
+
+func agentMounts() []corev1.VolumeMount {
+	return []corev1.VolumeMount{
+		{Name: volumeAgent, MountPath: agentDir},
+		{Name: volumeToken, MountPath: tokenDir, ReadOnly: true},
+	}
+}
+
+// readinessProbe asks the agent, which is ready from its first session, often within a second, and stays
+// so; for HTTP it also looks at the job container's port. A busy node may take its time to answer: that
+// must not look like a worker that has gone.
+func readinessProbe() *corev1.Probe {
+	return &corev1.Probe{
 		ProbeHandler:     corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/readyz", Port: intstr.FromInt32(healthPort)}},
 		PeriodSeconds:    1,
 		TimeoutSeconds:   5,
@@ -123,12 +115,12 @@ func withEnv(own, ours []corev1.EnvVar) []corev1.EnvVar {
 // container can hold it up or find the volume empty.
 func installer(spec *corev1.PodSpec, job *corev1.Container, agent Agent) corev1.Container {
 	return corev1.Container{
-		Name:            containerInstall,
+		Name:            containerAgent,
 		Image:           agent.Image,
 		ImagePullPolicy: corev1.PullIfNotPresent,
 		Command:         []string{"/agent", "install", agentPath},
 		Resources:       installerResources(spec, job),
-		SecurityContext: installerSecurity(spec.SecurityContext),
+		SecurityContext: agentSecurity(spec.SecurityContext),
 		VolumeMounts:    []corev1.VolumeMount{{Name: volumeAgent, MountPath: agentDir}},
 	}
 }
@@ -143,7 +135,7 @@ func installerResources(spec *corev1.PodSpec, job *corev1.Container) corev1.Reso
 	}
 	r := corev1.ResourceRequirements{Requests: corev1.ResourceList{}, Limits: corev1.ResourceList{}}
 	for name, d := range defaults {
-		request, requested := requestOf(job, name)
+		request, requested := RequestOf(job, name)
 		limit, limited := job.Resources.Limits[name]
 		if spec.Resources != nil && !requested {
 			continue
@@ -159,8 +151,8 @@ func installerResources(spec *corev1.PodSpec, job *corev1.Container) corev1.Reso
 	return r
 }
 
-// requestOf is what a container requests: its limit, if it names only that.
-func requestOf(c *corev1.Container, name corev1.ResourceName) (resource.Quantity, bool) {
+// RequestOf is what a container requests: its limit, if it names only that.
+func RequestOf(c *corev1.Container, name corev1.ResourceName) (resource.Quantity, bool) {
 	if q, ok := c.Resources.Requests[name]; ok {
 		return q, true
 	}
@@ -175,9 +167,9 @@ func larger(a, b resource.Quantity) resource.Quantity {
 	return a
 }
 
-// installerSecurity is as tight as can be. The user is the image's, or one that the platform sets,
+// agentSecurity is that of our containers, as tight as can be. The user is the image's, or one that the platform sets,
 // unless the pod would make it root.
-func installerSecurity(pod *corev1.PodSecurityContext) *corev1.SecurityContext {
+func agentSecurity(pod *corev1.PodSecurityContext) *corev1.SecurityContext {
 	s := &corev1.SecurityContext{
 		AllowPrivilegeEscalation: new(false),
 		Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},

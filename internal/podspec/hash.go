@@ -23,8 +23,9 @@ func Hash(pool *v1alpha1.WorkerPool) string {
 	content := struct {
 		Template  corev1.PodTemplateSpec `json:"template"`
 		Container string                 `json:"container,omitempty"`
+		HTTPPort  int32                  `json:"httpPort,omitempty"`
 		Slots     int32                  `json:"slots"`
-	}{pool.Spec.Template, pool.Spec.Container, max(1, pool.Spec.Slots)}
+	}{pool.Spec.Template, pool.Spec.Container, httpPort(pool), max(1, pool.Spec.Slots)}
 	sum := sha256.Sum256(canonical(content))
 	return strings.ToLower(base32.StdEncoding.EncodeToString(sum[:]))[:hashLength]
 }

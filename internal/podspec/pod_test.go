@@ -59,12 +59,25 @@ func rich() *v1alpha1.WorkerPool {
 	return pool
 }
 
+// serving makes a pool one of HTTP.
+func serving(s *v1alpha1.WorkerPoolSpec) {
+	s.Handler = v1alpha1.HandlerSpec{Type: v1alpha1.HandlerHTTP, Port: new(int32(8080))}
+}
+
 func TestPodAsAWhole(t *testing.T) {
-	got, err := yaml.Marshal(Pod(rich(), 3, agent))
+	http := rich()
+	serving(&http.Spec)
+	testGolden(t, "pod.yaml", Pod(rich(), 3, agent))
+	testGolden(t, "http.yaml", Pod(http, 3, agent))
+}
+
+func testGolden(t *testing.T, file string, pod *corev1.Pod) {
+	t.Helper()
+	got, err := yaml.Marshal(pod)
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join("testdata", "pod.yaml")
+	path := filepath.Join("testdata", file)
 	if *update {
 		if err := os.WriteFile(path, got, 0o644); err != nil {
 			t.Fatal(err)
@@ -91,9 +104,9 @@ func TestPodKeepsWhatTheTemplateDecides(t *testing.T) {
 	g.Expect(pod.Spec.Containers[0].SecurityContext).To(Equal(&corev1.SecurityContext{RunAsUser: new(int64(0))}))
 }
 
-func TestInstallerIsNeverRoot(t *testing.T) {
+func TestOurContainersAreNeverRoot(t *testing.T) {
 	g := NewWithT(t)
-	user := func(pod *corev1.PodSecurityContext) *int64 { return installerSecurity(pod).RunAsUser }
+	user := func(pod *corev1.PodSecurityContext) *int64 { return agentSecurity(pod).RunAsUser }
 	g.Expect(user(nil)).To(BeNil(), "the image's own user, or the platform's")
 	g.Expect(user(&corev1.PodSecurityContext{RunAsUser: new(int64(1000))})).To(BeNil())
 	g.Expect(user(&corev1.PodSecurityContext{RunAsUser: new(int64(0))})).To(HaveValue(Equal(int64(agentUser))))
@@ -143,17 +156,14 @@ func TestOrdinal(t *testing.T) {
 	}
 }
 
-func TestJobContainer(t *testing.T) {
-	g := NewWithT(t)
-	g.Expect(JobContainer(Pod(rich(), 0, agent)).Name).To(Equal("blender"))
-	g.Expect(JobContainer(&corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "x"}}}})).To(BeNil())
-}
-
 // The hash is on pods that run now: if it changes with the operator's version, all are replaced.
 func TestHashIsStable(t *testing.T) {
 	g := NewWithT(t)
 	g.Expect(Hash(rich())).To(Equal("t4ln2purrc"))
 	g.Expect(Hash(plain())).To(Equal("puekya5jmg"))
+	exec := plain(func(s *v1alpha1.WorkerPoolSpec) { s.Handler.Type = v1alpha1.HandlerExec })
+	g.Expect(Hash(exec)).To(Equal("puekya5jmg"), "the default, written out")
+	g.Expect(Hash(plain(serving))).To(Equal("tty6mg3ne5"))
 }
 
 func TestHashTellsTemplatesApart(t *testing.T) {
@@ -172,6 +182,8 @@ func TestHashTellsTemplatesApart(t *testing.T) {
 		"label":                  {plain(), plain(func(s *spec) { s.Template.Labels = map[string]string{"a": "b"} }), false},
 		"container":              {plain(), plain(func(s *spec) { s.Container = "worker" }), false},
 		"selects none or all":    {plain(near(nil)), plain(near(&metav1.LabelSelector{})), false},
+		"handler":                {plain(), plain(serving), false},
+		"port":                   {plain(serving), plain(serving, func(s *spec) { s.Handler.Port = new(int32(8081)) }), false},
 		"replicas":               {plain(), plain(func(s *spec) { s.Replicas = new(int32(5)) }), true},
 		"slots":                  {plain(), plain(func(s *spec) { s.Slots = 5 }), false},
 		"queue":                  {plain(), plain(func(s *spec) { s.Queue.Capacity = 5 }), true},
@@ -197,6 +209,10 @@ func TestPoolIsNeverChanged(t *testing.T) {
 		containers := pool.Spec.Template.Spec.Containers
 		for _, name := range env.Draw(t, "env") {
 			containers[1].Env = append(containers[1].Env, corev1.EnvVar{Name: name})
+		}
+		if rapid.Bool().Draw(t, "http") {
+			serving(&pool.Spec)
+			containers[1].Lifecycle = &corev1.Lifecycle{PostStart: &corev1.LifecycleHandler{}}
 		}
 		before := pool.DeepCopy()
 

@@ -1,7 +1,6 @@
 package crd
 
 import (
-	"encoding/json"
 	"strings"
 	"testing"
 
@@ -121,16 +120,4 @@ func TestWorkerPoolScale(t *testing.T) {
 	g.Expect(env.Client.SubResource("scale").Update(t.Context(), pool, client.WithSubResourceBody(scale))).To(Succeed())
 	g.Expect(env.Client.Get(t.Context(), client.ObjectKeyFromObject(pool), pool)).To(Succeed())
 	g.Expect(pool.Spec.Replicas).To(HaveValue(Equal(int32(5))))
-}
-
-// A plain `kubectl apply` stores the whole file in an annotation of at most 256 KiB.
-func TestCRDsFitIntoAnAnnotation(t *testing.T) {
-	for _, name := range []string{"workerpools.workerpool.dev", "jobs.workerpool.dev"} {
-		g := NewWithT(t)
-		crd := newCRD()
-		g.Expect(env.Client.Get(t.Context(), client.ObjectKey{Name: name}, crd)).To(Succeed())
-		spec, err := json.Marshal(crd.Object["spec"])
-		g.Expect(err).NotTo(HaveOccurred())
-		g.Expect(len(spec)).To(BeNumerically("<", 250<<10), name)
-	}
 }
