@@ -2,6 +2,7 @@ package workerpool
 
 import (
 	"testing"
+	"time"
 
 	. "github.com/onsi/gomega"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
@@ -222,16 +223,22 @@ func TestObstaclesAreReported(t *testing.T) {
 
 func TestEngineIsTold(t *testing.T) {
 	f := start(t, nil)
-	f.create(f.pool().Replicas(1).Slots(3).Capacity(7).Template(func(template *corev1.PodTemplateSpec) {
+	demo := f.pool().Replicas(1).Slots(3).Capacity(7).Template(func(template *corev1.PodTemplateSpec) {
 		template.Spec.Containers[0].Resources.Requests = corev1.ResourceList{
 			corev1.ResourceCPU: resource.MustParse("1500m"), corev1.ResourceMemory: resource.MustParse("96Mi"),
 		}
-	}).Obj())
+	}).Obj()
+	demo.Spec.JobDefaults = &v1alpha1.JobDefaults{MaxRetries: new(int32(2))}
+	f.create(demo)
 	f.expectPods("demo-0")
 	pod := f.pod("demo-0")
-	want := engine.WorkerPod{UID: pod.UID, Name: "demo-0", Slots: 3, Resources: worker.ResourceLimits{CPU: 1.5, Memory: 64 << 20}}
+	resources := worker.ResourceLimits{CPU: 1.5, Memory: 64 << 20}
+	want := engine.WorkerPod{UID: pod.UID, Name: "demo-0", Slots: 3, Handler: v1alpha1.HandlerExec, Resources: resources}
 	f.Eventually(f.engine.workersOf(f.key())).Should(Equal([]engine.WorkerPod{want}))
-	f.Expect(f.engine.poolOf(f.key()).Capacity).To(Equal(7))
+	f.Expect(f.engine.poolOf(f.key())).To(Equal(engine.PoolConfig{
+		Key: f.key(), UID: demo.UID, Capacity: 7, Aging: 300 * time.Second, Handler: v1alpha1.HandlerExec, Slots: 3, Resources: resources,
+		Defaults: v1alpha1.JobDefaults{MaxRetries: new(int32(2))},
+	}))
 	f.Eventually(f.engine.isStarted(f.key())).Should(BeTrue())
 	f.Expect(f.engine.isRemoved(f.key())()).To(BeFalse())
 

@@ -69,8 +69,9 @@ type job struct {
 	activeDeadline int32
 	// note is why the job is tried again, as long as it is not.
 	note string
-	// urgent has the status written at once when it is published.
-	urgent bool
+	// changed: the status has more to tell than its state. urgent has it written at once when it is
+	// published.
+	changed, urgent bool
 	// endTime is when the last attempt ended.
 	endTime time.Time
 	// flush is when the status of an indexed job is to be written, zero if it is as was asked for last;

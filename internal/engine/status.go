@@ -65,11 +65,13 @@ func (j *job) publish() {
 		return // sent, and not known to have started
 	case now.state == v1alpha1.JobRunning:
 		after = runningDue
-	case now.same(j.asked):
+	case now.same(j.asked) && !j.changed:
 		return
 	}
 	if !j.plain() && !j.handling() {
-		j.writeLater(after)
+		if j.changed || !now.same(j.asked) {
+			j.writeLater(after)
+		}
 		return
 	}
 	if now.state == v1alpha1.JobRunning && j.isRecorded() {
@@ -105,7 +107,7 @@ func (j *job) write(after time.Duration) { j.ask(j.present(), after, false) }
 func (j *job) ask(s state, after time.Duration, confirm bool) {
 	e := j.engine()
 	e.version++
-	j.version, j.asked, j.flush, j.flushed = e.version, s, time.Time{}, e.now
+	j.version, j.asked, j.changed, j.flush, j.flushed = e.version, s, false, time.Time{}, e.now
 	j.status.State, j.status.Reason, j.status.Message = s.state, s.reason, clip(s.message)
 	if !j.plain() {
 		j.compose()
@@ -159,7 +161,7 @@ func (j *job) noteAttempt(t *task) {
 	if a.noted {
 		return
 	}
-	a.noted = true
+	a.noted, j.changed = true, true
 	started := microTime(a.started)
 	if a.unsent {
 		started = microTime(j.engine().now)
@@ -178,7 +180,7 @@ func (j *job) noteAttempt(t *task) {
 
 // noteEnd brings the status in line with an attempt that has ended.
 func (j *job) noteEnd(t *task, r Result, f *failure) {
-	j.endTime = j.engine().now.Add(-r.EndedAgo)
+	j.endTime, j.changed = j.engine().now.Add(-r.EndedAgo), true
 	if !t.isHandler() {
 		j.noteUsage(r)
 		if j.plain() {
@@ -212,7 +214,7 @@ func (j *job) noteUsage(r Result) {
 // noteCutOff brings the status in line with an attempt that was cut off.
 func (j *job) noteCutOff(a *attempt, reason string) {
 	j.urgent = j.urgent || a.recorded && j.plain()
-	j.endTime = j.engine().now
+	j.endTime, j.changed = j.engine().now, true
 	if j.status.Attempt != nil {
 		ended := *j.status.Attempt
 		ended.EndTime, ended.Reason = microTime(j.endTime), reason
