@@ -45,6 +45,7 @@ func (r *Reconciler) tellEngine(s *scope) {
 			Started:     podspec.Started(pod),
 			Terminating: s.terminating(pod),
 			Terminated:  terminated(pod),
+			Death:       deathOf(pod),
 			Handler:     podspec.Handler(pod),
 			Slots:       podspec.Slots(pod),
 			Resources:   resourcesOf(pod),
@@ -92,6 +93,21 @@ func (r *Reconciler) closePool(key types.NamespacedName) {
 }
 
 func counter(n *int64) uint64 { return uint64(max(0, ptr.Deref(n, 0))) }
+
+// deathOf is the last end of the job container, whose memory the jobs take.
+func deathOf(pod *corev1.Pod) engine.Death {
+	c := podspec.JobContainer(pod)
+	if c == nil {
+		return engine.Death{}
+	}
+	for i := range pod.Status.ContainerStatuses {
+		s := &pod.Status.ContainerStatuses[i]
+		if last := s.LastTerminationState.Terminated; s.Name == c.Name && last != nil {
+			return engine.Death{At: last.FinishedAt.Time, OutOfMemory: last.Reason == "OOMKilled"}
+		}
+	}
+	return engine.Death{}
+}
 
 // resourcesOf is what the jobs of a pod may take together. What the job container does not request is not
 // limited.

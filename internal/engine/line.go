@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"k8s.io/apimachinery/pkg/api/resource"
 
@@ -58,7 +59,8 @@ func (j *job) findObstacle() *obstacle {
 	case j.failing != nil:
 		return nil
 	case !j.startAfter.IsZero() && j.startAfter.After(j.engine().now):
-		return &obstacle{v1alpha1.ReasonNotYet, "The Job waits for the time of spec.startAfter."}
+		return &obstacle{v1alpha1.ReasonNotYet, fmt.Sprintf(
+			"The Job is not started before %s.", j.startAfter.Round(time.Second).UTC().Format(time.RFC3339))}
 	case j.isShed():
 		return j.obstacle
 	}

@@ -216,9 +216,10 @@ func (p *pool) byOrdinal() []*podWorker {
 	})
 }
 
-// offer puts the workers back in line that have rested.
+// offer puts the workers back in line that have rested, and ends what no worker runs any more.
 func (p *pool) offer() {
 	for _, w := range p.byOrdinal() {
+		w.bury()
 		w.offer()
 	}
 }

@@ -48,11 +48,16 @@ func (e *Engine) Connect(s Session, hello Hello) error {
 		case a.unsent:
 		case known[t.key()] != a.token:
 			a.sequence = 0
+			if restarted && !a.started.IsZero() {
+				w.orphan(t)
+				continue
+			}
 			t.miss(restarted)
 		default:
 			a.sequence = 0
 		}
 	}
+	w.bury()
 	delete(p.awaited, w.uid)
 	if err := w.start(); err == nil {
 		p.match()
@@ -82,7 +87,7 @@ func (e *Engine) Report(s Session, report Report) {
 		w.handleRunning(r)
 	}
 	for _, t := range w.sorted() {
-		if a := t.attempt; !a.unsent && a.sequence <= report.Seen && !known[t.key()] && !e.hasClaim(a.token) {
+		if a := t.attempt; !a.unsent && !a.orphaned && a.sequence <= report.Seen && !known[t.key()] && !e.hasClaim(a.token) {
 			t.miss(false)
 		}
 	}

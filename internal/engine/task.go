@@ -50,6 +50,8 @@ type attempt struct {
 	unsent bool
 	// started is when its process started, zero while that is not known.
 	started time.Time
+	// orphaned: its worker's agent has died, and it is not known yet why.
+	orphaned bool
 	// noted: the status counts it.
 	noted bool
 	// version of the write that tells of it, of an indexed job; 0 while none does.

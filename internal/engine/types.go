@@ -94,6 +94,8 @@ type WorkerPod struct {
 	Terminating bool
 	// Terminated: the pod has ended (phase Succeeded or Failed); nothing of it runs any more.
 	Terminated bool
+	// Death is the last end of its agent's container.
+	Death Death
 	// Handler is how the pod was made to run Jobs.
 	Handler v1alpha1.HandlerType
 	// Slots is how many Jobs the pod was made to run at once, at least 1.

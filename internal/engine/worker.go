@@ -53,6 +53,10 @@ type podWorker struct {
 	claimed int
 	// unsettled is the number of results from here whose write is under way.
 	unsettled int
+	// death is the last end of its agent's container, as far as the cache shows it, and orphanedAt when
+	// the agent came back without tasks that it ran.
+	death      Death
+	orphanedAt time.Time
 	// resting is until when the worker is left alone, because it did not start what it was sent.
 	resting time.Time
 	// inFree is true while the worker is in pool.free.
@@ -144,6 +148,8 @@ func (w *podWorker) setPod(pod WorkerPod) {
 		w.since = w.pool.engine.now
 	}
 	w.listed, w.name, w.id, w.slots, w.handler = true, pod.Name, pod.Ordinal, max(1, pod.Slots), pod.Handler
+	w.death = pod.Death
+	w.bury()
 	if pod.Terminating {
 		w.terminating, w.draining = true, true
 	}

@@ -291,13 +291,17 @@ func (w *world) listPods() {
 	var pods []WorkerPod
 	for _, p := range w.pods {
 		if !p.gone {
-			pods = append(pods, WorkerPod{
-				UID: p.uid, Name: string(p.uid), Ordinal: p.ordinal, Started: true, Terminating: p.terminating, Slots: simSlots,
-				Resources: simResources,
-			})
+			pods = append(pods, w.podOf(p))
 		}
 	}
 	w.engine.SetWorkers(poolKey, pods)
+}
+
+func (w *world) podOf(p *simPod) WorkerPod {
+	return WorkerPod{
+		UID: p.uid, Name: string(p.uid), Ordinal: p.ordinal, Started: true, Terminating: p.terminating, Slots: simSlots,
+		Resources: simResources,
+	}
 }
 
 func (w *world) livePod() *simPod {
