@@ -220,12 +220,12 @@ func (e *Engine) Submit(object Job) {
 	}
 	p := e.pools[key]
 	if p == nil || p.closing {
-		e.reportPoolNotFound(object, key.Name, object.Status)
+		e.reportPoolNotFound(object, key.Name, stateOf(&object.Status))
 		return
 	}
 	j := newJob(p, object)
 	e.jobs[object.UID] = j
-	j.adopt()
+	j.adopt(&object.Status)
 	e.answerClaims(j)
 	j.proceed()
 	p.match()

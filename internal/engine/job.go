@@ -1,6 +1,9 @@
 package engine
 
 import (
+	"cmp"
+	"maps"
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -18,7 +21,7 @@ const maxRetrying = 1000
 // index 0. Its onFailure is one more, with the index after the last.
 type job struct {
 	pool *pool
-	// object is the Job as it was read last. Its spec is nil while the job waits without a place in the
+	// object is the Job as it was read last, without its status. Its spec is nil while the job waits without a place in the
 	// queue: it is read again when there is one, so that what waits takes little memory.
 	object Job
 	// priority and suspend are those of its spec.
@@ -117,6 +120,7 @@ func newJob(p *pool, object Job) *job {
 	if spec.Completions != nil || len(spec.Items) > 0 {
 		j.indexed = restoreIndexes(j, &object.Status)
 	}
+	j.object.Status = v1alpha1.JobStatus{} // j.status has it
 	j.handled = spec.OnFailure == nil
 	if c := meta.FindStatusCondition(object.Status.Conditions, v1alpha1.JobFailureTarget); c != nil && c.Status == "True" {
 		j.failing, j.announced = &failure{reason: c.Reason, message: c.Message}, true
@@ -338,11 +342,16 @@ func newer(a, b string) bool { return len(a) > len(b) || len(a) == len(b) && a >
 
 // stop ends all that runs of the job, with its grace.
 func (j *job) stop() {
-	for _, t := range j.tasks {
+	for _, t := range j.sorted() {
 		if t.attempt != nil {
 			t.stop()
 		}
 	}
+}
+
+// sorted are the tasks that have begun and are not done, by their index.
+func (j *job) sorted() []*task {
+	return slices.SortedFunc(maps.Values(j.tasks), func(a, b *task) int { return cmp.Compare(a.index, b.index) })
 }
 
 // fail makes the job fail: what runs of it is ended first.
@@ -430,9 +439,9 @@ func (j *job) release() {
 	j.leaveLine()
 	j.timer.stop(j.engine())
 	e := j.engine()
-	stored := j.object.Status
-	if j.version > 0 {
-		stored = v1alpha1.JobStatus{} // written since, who knows what
+	var stored state // if something was written since, who knows what
+	if j.version == 0 {
+		stored = j.asked
 	}
 	if !j.plain() {
 		j.compose()

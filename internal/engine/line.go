@@ -220,13 +220,12 @@ func (p *pool) admit(j *job) {
 
 // reconsider looks again at the jobs that stand aside, because the pool has changed.
 func (p *pool) reconsider() {
-	for j := range p.parked {
-		if j.obstacle.reason != v1alpha1.ReasonSuspended && j.obstacle.reason != v1alpha1.ReasonNotYet {
+	for _, j := range p.engine.sorted() {
+		switch {
+		case j.pool != p:
+		case j.place == parked:
 			p.engine.out.Look(j.object.JobRef)
-		}
-	}
-	for _, j := range p.engine.jobs {
-		if j.pool == p && j.place == queued {
+		case j.place == queued:
 			j.takePlace()
 		}
 	}

@@ -405,7 +405,7 @@ func (e *Engine) Written(w Write, resourceVersion string) {
 // noteStored tells the agents which attempts are recorded, and sends those that had to be.
 func (j *job) noteStored(w Write) {
 	j.announced = j.announced || meta.IsStatusConditionTrue(w.Status.Conditions, v1alpha1.JobFailureTarget)
-	for _, t := range j.tasks {
+	for _, t := range j.sorted() {
 		a := t.attempt
 		switch {
 		case a == nil || a.recorded:

@@ -289,9 +289,9 @@ func (j *job) finish(final v1alpha1.JobState, reason, message string) {
 
 // reportPoolNotFound asks for a Job without a pool to be shown so, unless it is stored so already. It
 // returns the write's version.
-func (e *Engine) reportPoolNotFound(job Job, pool string, stored v1alpha1.JobStatus) uint64 {
+func (e *Engine) reportPoolNotFound(job Job, pool string, stored state) uint64 {
 	e.version++
-	if stored.State == v1alpha1.JobPending && stored.Reason == v1alpha1.ReasonPoolNotFound {
+	if stored.state == v1alpha1.JobPending && stored.reason == v1alpha1.ReasonPoolNotFound {
 		e.out.DropWrite(job.UID)
 		return e.version
 	}

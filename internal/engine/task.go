@@ -76,7 +76,7 @@ func (j *job) task(index int32) *task {
 		t = &task{job: j, index: index}
 		j.tasks[index] = t
 		if j.plain() && index == 0 {
-			t.restore(&j.object.Status)
+			t.restore(&j.status)
 		}
 	}
 	return t
@@ -183,8 +183,8 @@ func (t *task) noteStarted(ago time.Duration) {
 
 // adopt takes over what the Job's stored status has as running, as long as the workers are there that may
 // run it.
-func (j *job) adopt() {
-	if recorded := j.object.Status.Attempt; recorded != nil {
+func (j *job) adopt(stored *v1alpha1.JobStatus) {
+	if recorded := stored.Attempt; recorded != nil {
 		index := int32(0)
 		if j.failing != nil || !j.plain() {
 			index = j.size
@@ -201,7 +201,7 @@ func (j *job) adopt() {
 	if j.plain() {
 		return
 	}
-	for _, on := range j.object.Status.RunningIndexes {
+	for _, on := range stored.RunningIndexes {
 		var set indexSet
 		set.parse(on.Indexes, j.size)
 		for index := range set.all() {
