@@ -97,6 +97,11 @@ type WorkerPoolSpec struct {
 	// +default={"maxFinished": 1000}
 	Retention RetentionSpec `json:"retention,omitzero"`
 
+	// update is how workers are replaced when the template changes.
+	// +optional
+	// +default={"maxSurge": 1, "maxUnavailable": 0}
+	Update UpdateSpec `json:"update,omitzero"`
+
 	// drainTimeoutSeconds is how long a worker that is being removed may go on with the Jobs it runs.
 	// It becomes the pods' terminationGracePeriodSeconds, unless the template sets one, and so bounds
 	// eviction and node drain too.
@@ -105,6 +110,39 @@ type WorkerPoolSpec struct {
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=604800
 	DrainTimeoutSeconds *int32 `json:"drainTimeoutSeconds,omitempty"`
+
+	// workerLostTimeoutSeconds is how long a worker may be out of touch with the operator before it is
+	// given up: its pod is deleted, and what it ran is run elsewhere once the pod is gone.
+	// +optional
+	// +default=60
+	// +kubebuilder:validation:Minimum=30
+	// +kubebuilder:validation:Maximum=86400
+	WorkerLostTimeoutSeconds *int32 `json:"workerLostTimeoutSeconds,omitempty"`
+
+	// suspend keeps Jobs from being started while it is true. What runs goes on, and the workers stay.
+	// +optional
+	// +default=false
+	Suspend *bool `json:"suspend,omitempty"` //nolint:kubeapilinter // as in batch/v1
+}
+
+// UpdateSpec is how workers are replaced when the template changes.
+//
+// +kubebuilder:validation:MinProperties=1
+// +kubebuilder:validation:XValidation:rule="!has(self.maxSurge) || !has(self.maxUnavailable) || self.maxSurge > 0 || self.maxUnavailable > 0",message="maxSurge and maxUnavailable may not both be 0: no worker could be replaced"
+type UpdateSpec struct {
+	// maxSurge is how many workers more than wanted there may be meanwhile.
+	// +optional
+	// +default=1
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=10000
+	MaxSurge *int32 `json:"maxSurge,omitempty"`
+
+	// maxUnavailable is how many ready workers less than wanted there may be meanwhile.
+	// +optional
+	// +default=0
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=10000
+	MaxUnavailable *int32 `json:"maxUnavailable,omitempty"`
 }
 
 // QueueSpec bounds the Jobs that wait for a worker.

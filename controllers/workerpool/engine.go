@@ -73,6 +73,8 @@ func configOf(key types.NamespacedName, pool *v1alpha1.WorkerPool) engine.PoolCo
 		Aging:     time.Duration(ptr.Deref(spec.Queue.AgingSeconds, defaultAging)) * time.Second,
 		Handler:   spec.Handler.Type,
 		Slots:     int(max(1, spec.Slots)),
+		Suspend:   ptr.Deref(spec.Suspend, false),
+		LostAfter: time.Duration(ptr.Deref(spec.WorkerLostTimeoutSeconds, defaultLostAfter)) * time.Second,
 		Processed: counter(pool.Status.ProcessedJobs),
 		Failed:    counter(pool.Status.FailedJobs),
 	}
@@ -83,8 +85,11 @@ func configOf(key types.NamespacedName, pool *v1alpha1.WorkerPool) engine.PoolCo
 	return config
 }
 
-// defaultAging is that of the schema, for pools that were stored without one.
-const defaultAging = 300
+// Defaults of the schema, for pools that were stored without.
+const (
+	defaultAging     = 300
+	defaultLostAfter = 60
+)
 
 func (r *Reconciler) closePool(key types.NamespacedName) {
 	if p, ok := r.engine.Pool(key); ok {

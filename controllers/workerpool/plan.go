@@ -11,6 +11,9 @@ import (
 type State struct {
 	// Replicas is the number of workers wanted; 0 while the pool is being deleted.
 	Replicas int
+	// Surge and Unavailable are how many live workers more, and how many ready ones less than wanted there
+	// may be during a rollout. They are not both 0.
+	Surge, Unavailable int
 	// Workers are all pods of the pool that exist, and those that are about to show in the cache.
 	Workers []Worker
 	// Taken are ordinals whose names pods have that are not the pool's.
@@ -64,14 +67,11 @@ type Intent struct {
 	Reason string
 }
 
-// surge is how many workers more than wanted there may be during a rollout.
-const surge = 1
-
 // Plan decides which workers to make and to remove, as far as can be decided now. It is called
 // again after each change. What it says is in the order in which it should be done.
 //
-// A rollout makes one new worker at a time beyond those wanted, and removes an outdated one only for
-// each ready worker beyond those wanted, or where the outdated one is of no use: neither ready nor
+// A rollout makes new workers up to Surge beyond those wanted, and removes an outdated one only for each
+// ready worker beyond those that must be, or where the outdated one is of no use: neither ready nor
 // busy. So a template that does not work leaves the old workers serving.
 func Plan(s State) []Intent {
 	var intents []Intent
@@ -90,7 +90,7 @@ func Plan(s State) []Intent {
 	for _, w := range surplus {
 		intents = append(intents, w.remove(Delete, "surplus"))
 	}
-	replaced, rest := splitOutdated(rest, s.Replicas)
+	replaced, rest := splitOutdated(rest, max(0, s.Replicas-s.Unavailable))
 	for _, w := range replaced {
 		intents = append(intents, w.remove(Delete, "outdated"))
 	}
@@ -104,7 +104,7 @@ func (w Worker) remove(action Action, reason string) Intent {
 // limit is the number of live workers that there may be.
 func (s State) limit(live []Worker) int {
 	if s.Replicas > 0 && slices.ContainsFunc(live, outdated) {
-		return s.Replicas + surge
+		return s.Replicas + s.Surge
 	}
 	return s.Replicas
 }
@@ -116,9 +116,10 @@ func splitSurplus(live []Worker, limit int) (surplus, rest []Worker) {
 	return live[:n], live[n:]
 }
 
-// splitOutdated chooses which outdated workers a rollout can do without now.
-func splitOutdated(live []Worker, replicas int) (replaced, rest []Worker) {
-	spare := -replicas
+// splitOutdated chooses which outdated workers a rollout can do without now, so that as many as needed stay
+// ready.
+func splitOutdated(live []Worker, needed int) (replaced, rest []Worker) {
+	spare := -needed
 	for _, w := range live {
 		if w.Ready {
 			spare++

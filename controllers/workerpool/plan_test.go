@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/workerpool-dev/workerpool/api/v1alpha1"
 	"github.com/workerpool-dev/workerpool/internal/engine"
 )
 
@@ -25,6 +26,8 @@ func TestLives(t *testing.T) {
 	}{
 		"scale":            {3, playScale},
 		"rollout":          {3, playRollout},
+		"rollout-in-place": {3, playRolloutInPlace},
+		"rollout-at-once":  {4, playRolloutAtOnce},
 		"broken-rollout":   {2, playBrokenRollout},
 		"replaced-workers": {2, playReplacedWorkers},
 		"foreign-pod":      {2, playForeignPod},
@@ -98,6 +101,33 @@ func playRollout(w *world) {
 	w.busy("demo-0")
 	w.rollOut("busybox:2")
 	for range 8 {
+		w.settle()
+		w.sweep()
+		w.allReady()
+	}
+	w.note("pods: %v", w.live())
+}
+
+// playRolloutInPlace has no room for workers beyond those wanted.
+func playRolloutInPlace(w *world) {
+	w.pool.Spec.Update = v1alpha1.UpdateSpec{MaxSurge: new(int32(0)), MaxUnavailable: new(int32(1))}
+	w.begin()
+	w.busy("demo-0")
+	w.rollOut("busybox:2")
+	for range 8 {
+		w.settle()
+		w.sweep()
+		w.allReady()
+	}
+	w.note("pods: %v", w.live())
+}
+
+// playRolloutAtOnce may have twice the workers for a while.
+func playRolloutAtOnce(w *world) {
+	w.pool.Spec.Update = v1alpha1.UpdateSpec{MaxSurge: new(int32(4)), MaxUnavailable: new(int32(2))}
+	w.begin()
+	w.rollOut("busybox:2")
+	for range 4 {
 		w.settle()
 		w.sweep()
 		w.allReady()
@@ -214,7 +244,7 @@ func TestPlanRemovesTheLeastMissed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var got []int
-			for _, i := range Plan(State{Replicas: 1, Workers: tc.workers}) {
+			for _, i := range Plan(State{Replicas: 1, Surge: 1, Workers: tc.workers}) {
 				if i.Action == Delete {
 					got = append(got, i.Ordinal)
 				}

@@ -141,7 +141,11 @@ func (s *scope) replicas() int {
 
 // state is what Plan decides from.
 func (s *scope) state() State {
-	return State{Replicas: s.replicas(), Workers: s.workers(), Taken: s.memory.takenOrdinals()}
+	update := s.pool.Spec.Update
+	return State{
+		Replicas: s.replicas(), Surge: int(ptr.Deref(update.MaxSurge, 1)), Unavailable: int(ptr.Deref(update.MaxUnavailable, 0)),
+		Workers: s.workers(), Taken: s.memory.takenOrdinals(),
+	}
 }
 
 // workers are the pool's pods as they are, with what was done since the cache saw them.

@@ -76,7 +76,7 @@ func (w *world) reconcile() []Intent {
 	if err := w.reconciler.execute(w.t.Context(), s, intents); err != nil {
 		w.t.Fatalf("execute: %v", err)
 	}
-	if after := w.counted(); after > before && after > s.replicas()+surge {
+	if after := w.counted(); after > before && after > s.replicas()+s.state().Surge {
 		w.t.Fatalf("%d workers were made %d, for %d wanted", before, after, s.replicas())
 	}
 	return intents
@@ -124,7 +124,7 @@ func (w *world) check(s State, intents []Intent) {
 			if target.Ready {
 				ready--
 			}
-			if i.Reason == "outdated" && target.Ready && ready < s.Replicas {
+			if i.Reason == "outdated" && target.Ready && ready < s.Replicas-s.Unavailable {
 				w.t.Fatalf("the rollout removed %s and left %d ready of %d", target.Name, ready, s.Replicas)
 			}
 			if i.Reason == "surplus" && target.Busy && idle > 0 {
@@ -135,7 +135,7 @@ func (w *world) check(s State, intents []Intent) {
 			}
 		}
 	}
-	if live > s.Replicas+surge {
+	if live > s.Replicas+s.Surge {
 		w.t.Fatalf("%d workers for %d wanted", live, s.Replicas)
 	}
 }
@@ -305,6 +305,8 @@ func TestAnyLifeEndsAsWanted(t *testing.T) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			random := rand.New(rand.NewPCG(seed, 0))
 			w := newWorld(t, int32(random.IntN(6)))
+			surge := random.IntN(3)
+			w.pool.Spec.Update = v1alpha1.UpdateSpec{MaxSurge: new(int32(surge)), MaxUnavailable: new(int32(random.IntN(3) + max(0, 1-surge)))}
 			w.add(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "demo-1", UID: "foreign"}})
 			for range 200 {
 				w.step(random)

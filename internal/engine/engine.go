@@ -35,8 +35,6 @@ const (
 
 	// silentWorkers is how long a new leader waits for workers that have not said Hello.
 	silentWorkers = FenceTimeout + 2*time.Second
-	// workerLost is how long a worker may be without a session before it is given up.
-	workerLost = 60 * time.Second
 
 	// runningDue and waitingDue are how long a state must last to be worth a write.
 	runningDue = 200 * time.Millisecond

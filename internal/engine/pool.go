@@ -167,7 +167,7 @@ func (p *pool) start() error {
 // open tells whether tasks may be dispatched: all workers have said what they run, or have been
 // silent for so long that they run nothing that is not recorded.
 func (p *pool) open() bool {
-	if !p.started || !p.listed || p.closing {
+	if !p.started || !p.listed || p.closing || p.config.Suspend {
 		return false
 	}
 	return len(p.awaited) == 0 || p.engine.now.Sub(p.engine.began) >= silentWorkers

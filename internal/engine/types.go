@@ -76,6 +76,10 @@ type PoolConfig struct {
 	// Slots and Resources are those of a new worker. See WorkerPod.
 	Slots     int
 	Resources worker.ResourceLimits
+	// Suspend keeps Jobs from being started.
+	Suspend bool
+	// LostAfter is how long a worker may be without a session before it is given up.
+	LostAfter time.Duration
 	// Defaults are for Jobs that do not say otherwise.
 	Defaults v1alpha1.JobDefaults
 	// Processed and Failed are the counters as last written to the WorkerPool's status. The engine

@@ -256,7 +256,7 @@ func (w *podWorker) flush() {
 
 // lost tells whether the worker should be given up.
 func (w *podWorker) lost() bool {
-	return w.session == nil && !w.since.IsZero() && w.pool.engine.now.Sub(w.since) >= workerLost
+	return w.session == nil && !w.since.IsZero() && w.pool.engine.now.Sub(w.since) >= w.pool.config.LostAfter
 }
 
 // gone ends a worker whose pod does not exist, or does not run, any more.
