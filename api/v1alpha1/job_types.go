@@ -6,8 +6,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// Job is work that a worker of a WorkerPool runs. `kubectl get jobs` means the Jobs of batch/v1:
-// say `kubectl get wj`.
+// Job is work that a worker of a WorkerPool runs. `kubectl get jobs` means the
+// Jobs of batch/v1: say `kubectl get wj`.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
@@ -28,12 +28,13 @@ type Job struct {
 	// +optional
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
-	// spec is what to run. All of it but suspend, priority and ttlSecondsAfterFinished is immutable.
+	// spec is what to run. All of it but suspend, priority and
+	// ttlSecondsAfterFinished is immutable.
 	// +required
 	Spec JobSpec `json:"spec,omitzero"`
 
-	// status is how far the Job is. The operator writes it; a Job that ends within 200 milliseconds
-	// is written once, when it has ended.
+	// status is how far the Job is. The operator writes it; a Job that ends within
+	// 200 milliseconds is written once, when it has ended.
 	// +optional
 	// +default={"state": "Pending", "reason": "Waiting"}
 	Status JobStatus `json:"status,omitzero"`
@@ -50,11 +51,11 @@ type Job struct {
 // +kubebuilder:validation:XValidation:rule="!has(self.parallelism) || has(self.items) || has(self.completions)",message="parallelism is for Jobs with completions or items"
 // +kubebuilder:validation:XValidation:rule="self.execution != 'AtMostOnce' || !(has(self.items) || has(self.completions))",message="a Job that runs AtMostOnce may not have completions or items"
 // +kubebuilder:validation:XValidation:rule="self.execution != 'AtMostOnce' || !(has(self.maxRetries) && self.maxRetries > 0 || has(self.failurePolicy))",message="a Job that runs AtMostOnce may not be retried: leave out maxRetries and failurePolicy"
-// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() || (has(self.command) ? self.command.map(c, size(c)).sum() : 0) + (has(self.args) ? self.args.map(a, size(a)).sum() : 0) + (has(self.env) ? self.env.map(e, size(e.name) + (has(e.value) ? size(e.value) : 0)).sum() : 0) + (has(self.stdin) ? size(bytes(self.stdin)) : 0) + (has(self.items) ? size(bytes(self.items.join(''))) : 0) + (has(self.http) ? size(self.http.path) + (has(self.http.body) ? size(bytes(self.http.body)) : 0) + (has(self.http.headers) ? self.http.headers.map(h, size(h.name) + (has(h.value) ? size(h.value) : 0)).sum() : 0) : 0) <= 1048576",optionalOldSelf=true,message="command, args, env, stdin, items and http may have 1 MiB together"
+// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() || (has(self.command) ? self.command.map(c, size(c)).sum() : 0) + (has(self.args) ? self.args.map(a, size(a)).sum() : 0) + (has(self.env) ? self.env.map(e, size(e.name) + (has(e.value) ? size(e.value) : 0)).sum() : 0) + (has(self.stdin) ? size(bytes(self.stdin)) : 0) + (has(self.items) ? size(bytes(self.items.join())) : 0) + (has(self.http) ? size(self.http.path) + (has(self.http.body) ? size(bytes(self.http.body)) : 0) + (has(self.http.headers) ? self.http.headers.map(h, size(h.name) + (has(h.value) ? size(h.value) : 0)).sum() : 0) : 0) <= 1048576",optionalOldSelf=true,message="command, args, env, stdin, items and http may have 1 MiB together"
 // +kubebuilder:validation:XValidation:rule="has(self.command) == has(oldSelf.command) && has(self.args) == has(oldSelf.args) && has(self.env) == has(oldSelf.env) && has(self.workingDir) == has(oldSelf.workingDir) && has(self.stdin) == has(oldSelf.stdin) && has(self.http) == has(oldSelf.http) && has(self.resources) == has(oldSelf.resources) && has(self.maxRetries) == has(oldSelf.maxRetries) && has(self.backoff) == has(oldSelf.backoff) && has(self.failurePolicy) == has(oldSelf.failurePolicy) && has(self.timeoutSeconds) == has(oldSelf.timeoutSeconds) && has(self.activeDeadlineSeconds) == has(oldSelf.activeDeadlineSeconds) && has(self.completions) == has(oldSelf.completions) && has(self.parallelism) == has(oldSelf.parallelism) && has(self.items) == has(oldSelf.items) && has(self.startAfter) == has(oldSelf.startAfter) && has(self.onFailure) == has(oldSelf.onFailure)",message="only suspend, priority and ttlSecondsAfterFinished may be changed: make a new Job"
 type JobSpec struct {
-	// pool is the name of the WorkerPool, in the same namespace, that runs the Job. If there is none
-	// of this name, the Job waits until there is.
+	// pool is the name of the WorkerPool, in the same namespace, that runs the
+	// Job. If there is none of this name, the Job waits until there is.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=52
@@ -62,8 +63,9 @@ type JobSpec struct {
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",message="pool must be the name of a WorkerPool: a DNS label"
 	Pool string `json:"pool,omitempty"`
 
-	// command is the program to run and its first arguments. The program is looked up in the
-	// container's PATH. No shell is used: say `["sh", "-c", "..."]` for one.
+	// command is the program to run and its first arguments. The program is looked
+	// up in the container's PATH. No shell is used: say `["sh", "-c", "..."]` for
+	// one.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MinItems=1
@@ -73,8 +75,8 @@ type JobSpec struct {
 	// +kubebuilder:validation:XValidation:rule="size(self[0]) > 0",message="command must begin with the name of a program"
 	Command []string `json:"command,omitempty"`
 
-	// args are further arguments, after those of command. With items, each `{}` in them is replaced by
-	// the task's item.
+	// args are further arguments, after those of command. With items, each `{}` in
+	// them is replaced by the task's item.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MinItems=1
@@ -83,8 +85,8 @@ type JobSpec struct {
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="args is immutable: make a new Job"
 	Args []string `json:"args,omitempty"`
 
-	// env are environment variables for the program, over those of the container. Secrets come by
-	// the pool's template.
+	// env are environment variables for the program, over those of the container.
+	// Secrets come by the pool's template.
 	// +optional
 	// +listType=map
 	// +listMapKey=name
@@ -113,8 +115,8 @@ type JobSpec struct {
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="http is immutable: make a new Job"
 	HTTP *HTTPRequest `json:"http,omitempty"`
 
-	// priority of the Job in its pool's queue: higher goes first. One step is worth the pool's
-	// queue.agingSeconds of waiting.
+	// priority of the Job in its pool's queue: higher goes first. One step is
+	// worth the pool's queue.agingSeconds of waiting.
 	// +optional
 	// +default=0
 	// +kubebuilder:validation:Minimum=-1000
@@ -128,46 +130,49 @@ type JobSpec struct {
 	// +kubebuilder:validation:XValidation:rule="!has(self.memory) || !has(oldSelf.memory) || size(string(self.memory)) <= 64 && string(self.memory).matches('^[0-9]+([.][0-9]+)?([numkMGTPE]|[KMGTPE]i)?$') && quantity(string(self.memory)).compareTo(quantity(string(oldSelf.memory))) == 0",message="resources is immutable: make a new Job"
 	Resources *JobResources `json:"resources,omitempty"`
 
-	// maxRetries is how often a task that failed is tried again after the first try: that of the pool's
-	// jobDefaults if unset, else 0. Tries that were cut off by the removal or the loss of their worker
-	// do not count.
+	// maxRetries is how often a task that failed is tried again after the first
+	// try: that of the pool's jobDefaults if unset, else 0. Tries that were cut
+	// off by the removal or the loss of their worker do not count.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=10000
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="maxRetries is immutable: make a new Job"
 	MaxRetries *int32 `json:"maxRetries,omitempty"`
 
-	// backoff is how long a failed task waits before it is tried again: that of the pool's jobDefaults
-	// if unset, as a whole. It takes no slot meanwhile.
+	// backoff is how long a failed task waits before it is tried again: that of
+	// the pool's jobDefaults if unset, as a whole. It takes no slot meanwhile.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="backoff is immutable: make a new Job"
 	Backoff *Backoff `json:"backoff,omitempty"`
 
-	// failurePolicy decides what a failure means. Without it, or where no rule matches, a failed task is
-	// retried as often as maxRetries says.
+	// failurePolicy decides what a failure means. Without it, or where no rule
+	// matches, a failed task is retried as often as maxRetries says.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="failurePolicy is immutable: make a new Job"
 	FailurePolicy *FailurePolicy `json:"failurePolicy,omitempty"`
 
-	// timeoutSeconds is how long one try may run: that of the pool's jobDefaults if unset, else there is
-	// no limit. Then all processes of the try get SIGTERM, and SIGKILL after
-	// terminationGracePeriodSeconds; it has failed for the reason Timeout.
+	// timeoutSeconds is how long one try may run: that of the pool's jobDefaults
+	// if unset, else there is no limit. Then all processes of the try get SIGTERM,
+	// and SIGKILL after terminationGracePeriodSeconds; it has failed for the
+	// reason Timeout.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=31536000
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="timeoutSeconds is immutable: make a new Job"
 	TimeoutSeconds *int32 `json:"timeoutSeconds,omitempty"`
 
-	// activeDeadlineSeconds is how long the Job may take from its creation, waiting included. Then it
-	// fails for good for the reason DeadlineExceeded, and what runs of it is ended as by a timeout.
+	// activeDeadlineSeconds is how long the Job may take from its creation,
+	// waiting included. Then it fails for good for the reason DeadlineExceeded,
+	// and what runs of it is ended as by a timeout.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=315360000
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="activeDeadlineSeconds is immutable: make a new Job"
 	ActiveDeadlineSeconds *int32 `json:"activeDeadlineSeconds,omitempty"`
 
-	// terminationGracePeriodSeconds is the time from SIGTERM to SIGKILL when a try is ended: by a timeout,
-	// the deadline, suspension, or because the Job was deleted.
+	// terminationGracePeriodSeconds is the time from SIGTERM to SIGKILL when a try
+	// is ended: by a timeout, the deadline, suspension, or because the Job was
+	// deleted.
 	// +optional
 	// +default=10
 	// +kubebuilder:validation:Minimum=0
@@ -175,31 +180,33 @@ type JobSpec struct {
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="terminationGracePeriodSeconds is immutable: make a new Job"
 	TerminationGracePeriodSeconds *int32 `json:"terminationGracePeriodSeconds,omitempty"`
 
-	// completions makes this an indexed Job, of so many tasks. Each runs with its index, from 0, in the
-	// environment variable JOB_COMPLETION_INDEX. All of them run, and the Job fails in the end if one of
-	// them has failed for good.
+	// completions makes this an indexed Job, of so many tasks. Each runs with its
+	// index, from 0, in the environment variable JOB_COMPLETION_INDEX. All of them
+	// run, and the Job fails in the end if one of them has failed for good.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=100000
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="completions is immutable: make a new Job"
 	Completions *int32 `json:"completions,omitempty"`
 
-	// parallelism is how many tasks of the Job may run at once: 1000, the most that may, if unset.
+	// parallelism is how many tasks of the Job may run at once: 1000, the most
+	// that may, if unset.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=1000
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="parallelism is immutable: make a new Job"
 	Parallelism *int32 `json:"parallelism,omitempty"`
 
-	// items makes this an indexed Job with one task for each item. A task has its item in the environment
-	// variable JOB_ITEM, and in place of each `{}` in args. Together they may have 512 KiB.
+	// items makes this an indexed Job with one task for each item. A task has its
+	// item in the environment variable JOB_ITEM, and in place of each `{}` in
+	// args. Together they may have 512 KiB.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=10000
 	// +kubebuilder:validation:items:MaxLength=1024
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="items is immutable: make a new Job"
-	// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() || size(bytes(self.join(''))) <= 524288",optionalOldSelf=true,message="items may have 512 KiB together"
+	// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() || size(bytes(self.join())) <= 524288",optionalOldSelf=true,message="items may have 512 KiB together"
 	// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() || self.all(i, size(bytes(i)) <= 1024)",optionalOldSelf=true,message="an item may have 1024 bytes"
 	Items []string `json:"items,omitempty"`
 
@@ -208,27 +215,30 @@ type JobSpec struct {
 	// +kubebuilder:validation:XValidation:rule="int(self) == int(oldSelf)",message="startAfter is immutable: make a new Job"
 	StartAfter *metav1.Time `json:"startAfter,omitempty"`
 
-	// suspend takes the Job out of the queue while it is true. What runs of it is stopped, as by a
-	// timeout, and runs again later; that does not count as a try.
+	// suspend takes the Job out of the queue while it is true. What runs of it is
+	// stopped, as by a timeout, and runs again later; that does not count as a
+	// try.
 	// +optional
 	// +default=false
-	Suspend *bool `json:"suspend,omitempty"` //nolint:kubeapilinter // as in batch/v1
+	Suspend *bool `json:"suspend,omitempty"`
 
-	// execution is AtLeastOnce, or AtMostOnce for work that must never run twice: such a Job fails for
-	// the reason Interrupted if it was cut off, and is not tried again.
+	// execution is AtLeastOnce, or AtMostOnce for work that must never run twice:
+	// such a Job fails for the reason Interrupted if it was cut off, and is not
+	// tried again.
 	// +optional
 	// +default="AtLeastOnce"
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="execution is immutable: make a new Job"
 	Execution Execution `json:"execution,omitempty"`
 
-	// onFailure is run in a worker when the Job has failed for good, before that is recorded. It runs at
-	// least once.
+	// onFailure is run in a worker when the Job has failed for good, before that
+	// is recorded. It runs at least once.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="onFailure is immutable: make a new Job"
 	OnFailure *FailureHandler `json:"onFailure,omitempty"`
 
-	// ttlSecondsAfterFinished is how long the Job is kept after it has finished; then it is deleted. It
-	// is that of the pool's jobDefaults if unset, else 86400.
+	// ttlSecondsAfterFinished is how long the Job is kept after it has finished;
+	// then it is deleted. It is that of the pool's jobDefaults if unset, else
+	// 86400.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=315360000
@@ -257,15 +267,16 @@ type HTTPRequest struct {
 	// +kubebuilder:validation:Enum=GET;HEAD;POST;PUT;PATCH;DELETE
 	Method string `json:"method,omitempty"`
 
-	// path and query of the request. With items, each `{}` in it is replaced by the task's item, escaped.
+	// path and query of the request. With items, each `{}` in it is replaced by
+	// the task's item, escaped.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=4096
 	// +kubebuilder:validation:XValidation:rule="self.matches('^/[!-~]*$')",message="path must begin with a slash and have no spaces or characters that are not ASCII: escape them"
 	Path string `json:"path,omitempty"`
 
-	// headers of the request. The Job's name, UID, index and try are in headers whose names begin with
-	// `Workerpool-`.
+	// headers of the request. The Job's name, UID, index and try are in headers
+	// whose names begin with `Workerpool-`.
 	// +optional
 	// +listType=map
 	// +listMapKey=name
@@ -303,14 +314,14 @@ type HTTPHeader struct {
 //
 // +kubebuilder:validation:MinProperties=1
 type JobResources struct {
-	// cpu is the part of the worker's processors that is kept for the task. It decides how many tasks a
-	// worker runs at once, and is not a cap.
+	// cpu is the part of the worker's processors that is kept for the task. It
+	// decides how many tasks a worker runs at once, and is not a cap.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="size(string(self)) <= 64 && string(self).matches('^[0-9]+([.][0-9]+)?([numkMGTPE]|[KMGTPE]i)?$') && quantity(string(self)).isGreaterThan(quantity('0')) && quantity(string(self)).isLessThan(quantity('1M'))",message="cpu must be a number of processors above 0 and below 1000000, such as 2 or 500m"
 	CPU *resource.Quantity `json:"cpu,omitempty"`
 
-	// memory that is kept for the task. A command whose processes together take more is ended, for the
-	// reason MemoryExceeded.
+	// memory that is kept for the task. A command whose processes together take
+	// more is ended, for the reason MemoryExceeded.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="size(string(self)) <= 64 && string(self).matches('^[0-9]+([.][0-9]+)?([numkMGTPE]|[KMGTPE]i)?$') && quantity(string(self)).isInteger() && quantity(string(self)).isGreaterThan(quantity('0'))",message="memory must be a whole number of bytes above 0, such as 512Mi"
 	Memory *resource.Quantity `json:"memory,omitempty"`
@@ -360,8 +371,8 @@ type FailurePolicy struct {
 //
 // +kubebuilder:validation:XValidation:rule="has(self.exitCodes) != has(self.reasons)",message="a rule must have exitCodes or reasons, and not both"
 type FailureRule struct {
-	// action is what happens: Fail the whole Job at once, Retry the task if it has retries left, or Ignore:
-	// try it again without counting it.
+	// action is what happens: Fail the whole Job at once, Retry the task if it has
+	// retries left, or Ignore: try it again without counting it.
 	// +required
 	Action FailureAction `json:"action,omitempty"`
 
@@ -424,7 +435,8 @@ type FailureHandler struct {
 	// +kubebuilder:validation:items:MaxLength=32768
 	Args []string `json:"args,omitempty"`
 
-	// env are environment variables for the program, over those of the Job and of the container.
+	// env are environment variables for the program, over those of the Job and of
+	// the container.
 	// +optional
 	// +listType=map
 	// +listMapKey=name
@@ -456,7 +468,8 @@ type JobState string
 
 // States of a Job. Succeeded and Failed are final.
 const (
-	// JobPending means that the Job is not in the queue; its reason tells what it waits for.
+	// JobPending means that the Job is not in the queue; its reason tells what it
+	// waits for.
 	JobPending JobState = "Pending"
 	// JobQueued means that the Job waits in its pool's queue for a worker.
 	JobQueued JobState = "Queued"
@@ -464,7 +477,8 @@ const (
 	JobRunning JobState = "Running"
 	// JobSucceeded means that the Job has ended well.
 	JobSucceeded JobState = "Succeeded"
-	// JobFailed means that the Job has ended for good without success; its reason tells why.
+	// JobFailed means that the Job has ended for good without success; its reason
+	// tells why.
 	JobFailed JobState = "Failed"
 )
 
@@ -475,19 +489,23 @@ func (s JobState) Finished() bool { return s == JobSucceeded || s == JobFailed }
 const (
 	// ReasonWaiting: the operator has not looked at the Job yet.
 	ReasonWaiting = "Waiting"
-	// ReasonPoolNotFound: there is no WorkerPool of this name, or it is being deleted.
+	// ReasonPoolNotFound: there is no WorkerPool of this name, or it is being
+	// deleted.
 	ReasonPoolNotFound = "PoolNotFound"
-	// ReasonQueueFull: the pool's queue is full; the Job comes in, in order, as room appears.
+	// ReasonQueueFull: the pool's queue is full; the Job comes in, in order, as
+	// room appears.
 	ReasonQueueFull = "QueueFull"
 	// ReasonDoesNotFit: no worker of the pool is large enough.
 	ReasonDoesNotFit = "DoesNotFit"
-	// ReasonWrongHandler: the Job is a command and the pool's workers serve HTTP, or the other way round.
+	// ReasonWrongHandler: the Job is a command and the pool's workers serve HTTP,
+	// or the other way round.
 	ReasonWrongHandler = "WrongHandler"
 	// ReasonSuspended: the Job is suspended.
 	ReasonSuspended = "Suspended"
 	// ReasonNotYet: startAfter has not come.
 	ReasonNotYet = "NotYet"
-	// ReasonRetrying: an attempt was cut off or failed; the Job will be tried again.
+	// ReasonRetrying: an attempt was cut off or failed; the Job will be tried
+	// again.
 	ReasonRetrying = "Retrying"
 	// ReasonOnFailure: the Job has failed, and its onFailure is to run, or runs.
 	ReasonOnFailure = "OnFailure"
@@ -499,15 +517,19 @@ const (
 	ReasonDeadlineExceeded = "DeadlineExceeded"
 	// ReasonMemoryExceeded: the command took more than resources.memory.
 	ReasonMemoryExceeded = "MemoryExceeded"
-	// ReasonOOMKilled: the worker ran out of memory, and the command was furthest over its share.
+	// ReasonOOMKilled: the worker ran out of memory, and the command was furthest
+	// over its share.
 	ReasonOOMKilled = "OOMKilled"
-	// ReasonCannotStart: the command could not be started; the message is the system's.
+	// ReasonCannotStart: the command could not be started; the message is the
+	// system's.
 	ReasonCannotStart = "CannotStart"
 	// ReasonWorkerLost: worker after worker was lost while it ran the Job.
 	ReasonWorkerLost = "WorkerLost"
-	// ReasonInterrupted: the attempt was cut off by the removal of its worker, or by suspension.
+	// ReasonInterrupted: the attempt was cut off by the removal of its worker, or
+	// by suspension.
 	ReasonInterrupted = "Interrupted"
-	// ReasonHTTPStatus: the worker's answer has a status other than 2xx, or there was none.
+	// ReasonHTTPStatus: the worker's answer has a status other than 2xx, or there
+	// was none.
 	ReasonHTTPStatus = "HTTPStatus"
 	// ReasonIndexesFailed: tasks of an indexed Job have failed for good.
 	ReasonIndexesFailed = "IndexesFailed"
@@ -519,8 +541,8 @@ const (
 	JobComplete = "Complete"
 	// JobFailedCondition is true once the Job has failed for good.
 	JobFailedCondition = "Failed"
-	// JobFailureTarget is true once it is clear that the Job will fail: what runs of it is being ended,
-	// or its onFailure is to run.
+	// JobFailureTarget is true once it is clear that the Job will fail: what runs
+	// of it is being ended, or its onFailure is to run.
 	JobFailureTarget = "FailureTarget"
 	// JobSuspended is true while the Job is suspended.
 	JobSuspended = "Suspended"
@@ -528,8 +550,8 @@ const (
 
 // JobStatus is how far a Job is.
 type JobStatus struct {
-	// conditions of the Job: Complete or Failed, once it is so; FailureTarget before it fails in
-	// steps; Suspended.
+	// conditions of the Job: Complete or Failed, once it is so; FailureTarget
+	// before it fails in steps; Suspended.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -569,13 +591,14 @@ type JobStatus struct {
 	// +kubebuilder:validation:Minimum=0
 	Attempts *int32 `json:"attempts,omitempty"`
 
-	// retries is the number of those that count against maxRetries; of an indexed Job, of all its tasks.
+	// retries is the number of those that count against maxRetries; of an indexed
+	// Job, of all its tasks.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	Retries *int32 `json:"retries,omitempty"`
 
-	// lostWorkers is the number of attempts that ended because their worker was lost. Five of them
-	// fail the Job.
+	// lostWorkers is the number of attempts that ended because their worker was
+	// lost. Five of them fail the Job.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	LostWorkers *int32 `json:"lostWorkers,omitempty"`
@@ -586,7 +609,8 @@ type JobStatus struct {
 	// +kubebuilder:validation:MaxLength=253
 	Worker string `json:"worker,omitempty"`
 
-	// result of the last attempt that ended; of an indexed Job, of the first task that failed for good.
+	// result of the last attempt that ended; of an indexed Job, of the first task
+	// that failed for good.
 	// +optional
 	Result *JobResult `json:"result,omitempty"`
 
@@ -604,8 +628,9 @@ type JobStatus struct {
 	// +kubebuilder:validation:MaxItems=3
 	EndedAttempts []Attempt `json:"endedAttempts,omitempty"`
 
-	// completions is the number of tasks that have succeeded and of all, for people: `49/50`. This and
-	// what follows is for indexed Jobs only, and written at most once a second.
+	// completions is the number of tasks that have succeeded and of all, for
+	// people: `49/50`. This and what follows is for indexed Jobs only, and written
+	// at most once a second.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=32
@@ -638,8 +663,9 @@ type JobStatus struct {
 	// +kubebuilder:validation:MaxLength=1048576
 	FailedIndexes string `json:"failedIndexes,omitempty"`
 
-	// retriedIndexes are the tasks that have failed, but not for good, each with the number of retries
-	// that it has used, and of its try that has ended last: `3:1:1,7:2:4`.
+	// retriedIndexes are the tasks that have failed, but not for good, each with
+	// the number of retries that it has used, and of its try that has ended last:
+	// `3:1:1,7:2:4`.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=65536
@@ -678,7 +704,8 @@ type WorkerIndexes struct {
 //
 // +kubebuilder:validation:MinProperties=0
 type JobResult struct {
-	// exitCode of the command. One that a signal ended has 128 and the signal's number.
+	// exitCode of the command. One that a signal ended has 128 and the signal's
+	// number.
 	// +optional
 	ExitCode *int32 `json:"exitCode,omitempty"`
 
@@ -694,8 +721,8 @@ type JobResult struct {
 	// +kubebuilder:validation:MaxLength=1024
 	Message string `json:"message,omitempty"`
 
-	// output is the end of what the command wrote, its last 4 KiB at most; bytes that are not UTF-8
-	// are replaced. The worker's log has all of it.
+	// output is the end of what the command wrote, its last 4 KiB at most; bytes
+	// that are not UTF-8 are replaced. The worker's log has all of it.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=4096
@@ -707,13 +734,15 @@ type JobResult struct {
 //
 // +kubebuilder:validation:MinProperties=0
 type JobUsage struct {
-	// cpuMilliseconds is the processor time used, in user and in system mode together.
+	// cpuMilliseconds is the processor time used, in user and in system mode
+	// together.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	CPUMilliseconds *int64 `json:"cpuMilliseconds,omitempty"`
 
-	// maxMemoryBytes is the most memory that was seen: the resident sets of all its processes together if
-	// the Job has a limit of memory, else the largest of one process.
+	// maxMemoryBytes is the most memory that was seen: the resident sets of all
+	// its processes together if the Job has a limit of memory, else the largest of
+	// one process.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	MaxMemoryBytes *int64 `json:"maxMemoryBytes,omitempty"`
@@ -721,7 +750,8 @@ type JobUsage struct {
 
 // Attempt is one execution of a Job.
 type Attempt struct {
-	// token identifies the attempt: `<try>.<epoch>`, where the epoch is that of the leader that made it.
+	// token identifies the attempt: `<try>.<epoch>`, where the epoch is that of
+	// the leader that made it.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64

@@ -2,13 +2,14 @@ package v1alpha1
 
 import (
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // WorkerPool keeps warm worker pods and runs Jobs in them.
 //
-// Creating a WorkerPool is as powerful as creating a pod in its namespace. All Jobs of a pool run
-// in the same workers: a pool is one trust domain.
+// Creating a WorkerPool is as powerful as creating a pod in its namespace. All
+// Jobs of a pool run in the same workers: a pool is one trust domain.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
@@ -53,26 +54,30 @@ type WorkerPool struct {
 // +kubebuilder:validation:XValidation:rule="self.handler.type == 'HTTP' || !has(self.template.spec.hostPID) || !self.template.spec.hostPID",message="template.spec.hostPID may not be true: the agent must be the first process of its container, so that it can end all that a job started"
 // +kubebuilder:validation:XValidation:rule="self.handler.type == 'HTTP' || !has(self.template.spec.shareProcessNamespace) || !self.template.spec.shareProcessNamespace",message="template.spec.shareProcessNamespace may not be true: the agent must be the first process of its container, so that it can end all that a job started"
 type WorkerPoolSpec struct {
-	// replicas is the number of workers wanted. It is 1 if unset. `kubectl scale` and autoscalers set it.
+	// replicas is the number of workers wanted. It is 1 if unset. `kubectl scale`
+	// and autoscalers set it.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=10000
 	Replicas *int32 `json:"replicas,omitempty"`
 
-	// slots is the number of Jobs that one worker runs at once. Jobs that run at once in one worker
-	// are not isolated from each other. A change replaces the workers, as one of the template does.
+	// slots is the number of Jobs that one worker runs at once. Jobs that run at
+	// once in one worker are not isolated from each other. A change replaces the
+	// workers, as one of the template does.
 	// +optional
 	// +default=1
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=256
 	Slots int32 `json:"slots,omitempty"`
 
-	// template is the pod template of the workers. Any image can be a worker: the agent that runs
-	// Jobs is put into it. A change replaces the workers one by one as they become idle.
+	// template is the pod template of the workers. Any image can be a worker: the
+	// agent that runs Jobs is put into it. A change replaces the workers one by
+	// one as they become idle.
 	// +required
 	Template corev1.PodTemplateSpec `json:"template,omitzero"`
 
-	// container is the name of the container that runs Jobs: the first one of the template if unset.
+	// container is the name of the container that runs Jobs: the first one of the
+	// template if unset.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
@@ -97,32 +102,61 @@ type WorkerPoolSpec struct {
 	// +default={"maxFinished": 1000}
 	Retention RetentionSpec `json:"retention,omitzero"`
 
+	// limits bound what the pool takes of the cluster.
+	// +optional
+	Limits *PoolLimits `json:"limits,omitempty"`
+
 	// update is how workers are replaced when the template changes.
 	// +optional
 	// +default={"maxSurge": 1, "maxUnavailable": 0}
 	Update UpdateSpec `json:"update,omitzero"`
 
-	// drainTimeoutSeconds is how long a worker that is being removed may go on with the Jobs it runs.
-	// It becomes the pods' terminationGracePeriodSeconds, unless the template sets one, and so bounds
-	// eviction and node drain too.
+	// drainTimeoutSeconds is how long a worker that is being removed may go on
+	// with the Jobs it runs. It becomes the pods' terminationGracePeriodSeconds,
+	// unless the template sets one, and so bounds eviction and node drain too.
 	// +optional
 	// +default=300
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=604800
 	DrainTimeoutSeconds *int32 `json:"drainTimeoutSeconds,omitempty"`
 
-	// workerLostTimeoutSeconds is how long a worker may be out of touch with the operator before it is
-	// given up: its pod is deleted, and what it ran is run elsewhere once the pod is gone.
+	// workerLostTimeoutSeconds is how long a worker may be out of touch with the
+	// operator before it is given up: its pod is deleted, and what it ran is run
+	// elsewhere once the pod is gone.
 	// +optional
 	// +default=60
 	// +kubebuilder:validation:Minimum=30
 	// +kubebuilder:validation:Maximum=86400
 	WorkerLostTimeoutSeconds *int32 `json:"workerLostTimeoutSeconds,omitempty"`
 
-	// suspend keeps Jobs from being started while it is true. What runs goes on, and the workers stay.
+	// suspend keeps Jobs from being started while it is true. What runs goes on,
+	// and the workers stay.
 	// +optional
 	// +default=false
 	Suspend *bool `json:"suspend,omitempty"` //nolint:kubeapilinter // as in batch/v1
+}
+
+// PoolLimits bound what a pool takes of the cluster. What is unset is not bounded.
+//
+// +kubebuilder:validation:MinProperties=1
+type PoolLimits struct {
+	// cpu is how much of it the pool's pods may request together, those that are being removed and the
+	// containers that the operator puts into them included. A worker that would go beyond is not made.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="size(string(self)) <= 64 && string(self).matches('^[0-9]+([.][0-9]+)?([numkMGTPE]|[KMGTPE]i)?$') && quantity(string(self)).isGreaterThan(quantity('0')) && quantity(string(self)).isLessThan(quantity('1M'))",message="cpu must be a number of processors above 0 and below 1000000, such as 2 or 500m"
+	CPU *resource.Quantity `json:"cpu,omitempty"`
+
+	// memory is how much of it the pool's pods may request together, as with cpu.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="size(string(self)) <= 64 && string(self).matches('^[0-9]+([.][0-9]+)?([numkMGTPE]|[KMGTPE]i)?$') && quantity(string(self)).isInteger() && quantity(string(self)).isGreaterThan(quantity('0'))",message="memory must be a whole number of bytes above 0, such as 512Mi"
+	Memory *resource.Quantity `json:"memory,omitempty"`
+
+	// files is how many open files the pool's running tasks may have reserved together, by the
+	// resources.files of their Jobs.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000000000
+	Files *int32 `json:"files,omitempty"`
 }
 
 // UpdateSpec is how workers are replaced when the template changes.
@@ -137,7 +171,8 @@ type UpdateSpec struct {
 	// +kubebuilder:validation:Maximum=10000
 	MaxSurge *int32 `json:"maxSurge,omitempty"`
 
-	// maxUnavailable is how many ready workers less than wanted there may be meanwhile.
+	// maxUnavailable is how many ready workers less than wanted there may be
+	// meanwhile.
 	// +optional
 	// +default=0
 	// +kubebuilder:validation:Minimum=0
@@ -149,16 +184,18 @@ type UpdateSpec struct {
 //
 // +kubebuilder:validation:MinProperties=1
 type QueueSpec struct {
-	// capacity is the number of Jobs that the queue holds. Jobs beyond it stay Pending with reason
-	// QueueFull and come in, in order, as room appears: none is refused.
+	// capacity is the number of Jobs that the queue holds. Jobs beyond it stay
+	// Pending with reason QueueFull and come in, in order, as room appears: none
+	// is refused.
 	// +optional
 	// +default=1000
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=100000
 	Capacity int32 `json:"capacity,omitempty"`
 
-	// agingSeconds is how much waiting one step of priority is worth, so that none waits forever. With 0
-	// the order is strict: a Job waits as long as there are others of a higher priority.
+	// agingSeconds is how much waiting one step of priority is worth, so that none
+	// waits forever. With 0 the order is strict: a Job waits as long as there are
+	// others of a higher priority.
 	// +optional
 	// +default=300
 	// +kubebuilder:validation:Minimum=0
@@ -183,13 +220,15 @@ const (
 //
 // +kubebuilder:validation:XValidation:rule="(self.type == 'HTTP') == has(self.port)",message="port must be set for the handler HTTP, and for no other"
 type HandlerSpec struct {
-	// type is Exec, where a Job is a command that is run in the job container; or HTTP, where it is a
-	// request to a server there, for workers that keep something warm: a loaded model, a JVM.
+	// type is Exec, where a Job is a command that is run in the job container; or
+	// HTTP, where it is a request to a server there, for workers that keep
+	// something warm: a loaded model, a JVM.
 	// +optional
 	// +default="Exec"
 	Type HandlerType `json:"type,omitempty"`
 
-	// port of the server, which must listen on the pod's or on the loopback address.
+	// port of the server, which must listen on the pod's or on the loopback
+	// address.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=65535
@@ -200,7 +239,8 @@ type HandlerSpec struct {
 //
 // +kubebuilder:validation:MinProperties=1
 type JobDefaults struct {
-	// maxRetries of Jobs that have none; those that run AtMostOnce are never retried.
+	// maxRetries of Jobs that have none; those that run AtMostOnce are never
+	// retried.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=10000
@@ -231,8 +271,9 @@ type JobDefaults struct {
 //
 // +kubebuilder:validation:MinProperties=1
 type RetentionSpec struct {
-	// maxFinished is how many finished Jobs of the pool are kept; 0 keeps all. Of those beyond, the
-	// oldest are deleted, succeeded ones first, and none that finished less than 60 seconds ago.
+	// maxFinished is how many finished Jobs of the pool are kept; 0 keeps all. Of
+	// those beyond, the oldest are deleted, succeeded ones first, and none that
+	// finished less than 60 seconds ago.
 	// +optional
 	// +default=1000
 	// +kubebuilder:validation:Minimum=0
@@ -242,7 +283,7 @@ type RetentionSpec struct {
 
 // WorkerPoolStatus is what a WorkerPool is.
 type WorkerPoolStatus struct {
-	// conditions of the pool: Ready, Progressing, QueueFull.
+	// conditions of the pool: Ready, Progressing, QueueFull, LimitReached.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -260,7 +301,8 @@ type WorkerPoolStatus struct {
 	// +kubebuilder:validation:MaxLength=32
 	Ready string `json:"ready,omitempty"`
 
-	// replicas is the number of worker pods, those that are being removed left out.
+	// replicas is the number of worker pods, those that are being removed left
+	// out.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	Replicas *int32 `json:"replicas,omitempty"`
@@ -301,8 +343,9 @@ type WorkerPoolStatus struct {
 	// +kubebuilder:validation:Minimum=0
 	ActiveJobs *int64 `json:"activeJobs,omitempty"`
 
-	// processedJobs is the number of Jobs that have finished, in either way, since the pool was made.
-	// A crash of the operator may lose the counts of its last second.
+	// processedJobs is the number of Jobs that have finished, in either way, since
+	// the pool was made. A crash of the operator may lose the counts of its last
+	// second.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	ProcessedJobs *int64 `json:"processedJobs,omitempty"`
@@ -311,17 +354,52 @@ type WorkerPoolStatus struct {
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	FailedJobs *int64 `json:"failedJobs,omitempty"`
+
+	// resources of the connected workers.
+	// +optional
+	Resources *PoolResources `json:"resources,omitempty"`
+}
+
+// PoolResources are those of a pool's workers.
+type PoolResources struct {
+	// used is what the tasks that run take of the workers.
+	// +optional
+	Used *ResourceAmounts `json:"used,omitempty"`
+
+	// capacity is what they may take together.
+	// +optional
+	Capacity *ResourceAmounts `json:"capacity,omitempty"`
+}
+
+// ResourceAmounts are amounts of what a worker has. What is not bounded is left out.
+//
+// +kubebuilder:validation:MinProperties=0
+type ResourceAmounts struct {
+	// cpu in processors.
+	// +optional
+	CPU *resource.Quantity `json:"cpu,omitempty"`
+
+	// memory in bytes.
+	// +optional
+	Memory *resource.Quantity `json:"memory,omitempty"`
+
+	// files that may be open.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	Files *int64 `json:"files,omitempty"`
 }
 
 // Conditions of a WorkerPool.
 const (
 	// PoolReady is true when all wanted workers are ready, at 0 of 0 too.
 	PoolReady = "Ready"
-	// PoolProgressing is true while workers are made, replaced or removed, and false when that
-	// is done or stuck: the reason tells which.
+	// PoolProgressing is true while workers are made, replaced or removed, and
+	// false when that is done or stuck: the reason tells which.
 	PoolProgressing = "Progressing"
 	// PoolQueueFull is true while Jobs wait because the queue is full.
 	PoolQueueFull = "QueueFull"
+	// PoolLimitReached is true while workers are not made because of spec.limits.
+	PoolLimitReached = "LimitReached"
 )
 
 // Reasons of a WorkerPool's conditions.
@@ -329,6 +407,8 @@ const (
 	ReasonAllReady          = "AllWorkersReady"
 	ReasonNotReady          = "WorkersNotReady"
 	ReasonStarting          = "WorkersStarting"
+	ReasonLimit             = "LimitReached"
+	ReasonWithinLimits      = "WithinLimits"
 	ReasonUnschedulable     = "Unschedulable"
 	ReasonWorkerCannotStart = "WorkerCannotStart"
 	ReasonNotCreated        = "WorkerNotCreated"

@@ -14,7 +14,7 @@ import (
 const messageLimit = 1024
 
 func (s *scope) setConditions(conditions *[]metav1.Condition, n counts) {
-	for _, c := range []metav1.Condition{s.readiness(n), s.progress(n), s.fullness()} {
+	for _, c := range []metav1.Condition{s.readiness(n), s.progress(n), s.fullness(), s.limit()} {
 		c.ObservedGeneration = s.pool.Generation
 		c.LastTransitionTime = metav1.NewTime(s.now)
 		c.Message = shorten(c.Message)
@@ -55,6 +55,8 @@ func (s *scope) progress(n counts) metav1.Condition {
 	switch {
 	case s.deleting():
 		return is(v1alpha1.ReasonRemoving, "The pool is being deleted: its workers finish their jobs first.")
+	case s.limited != "":
+		return stopped(v1alpha1.ReasonLimit, "%s", s.limited)
 	case s.memory.trouble != "":
 		return stopped(v1alpha1.ReasonNotCreated, "%s", s.memory.trouble)
 	case obstacle.reason != "":
@@ -78,6 +80,13 @@ func (s *scope) fullness() metav1.Condition {
 			"Jobs wait because the queue holds its capacity of %d: raise spec.queue.capacity, or have more workers.", s.pool.Spec.Queue.Capacity)
 	}
 	return condition(v1alpha1.PoolQueueFull, false, v1alpha1.ReasonRoom, "The queue has room.")
+}
+
+func (s *scope) limit() metav1.Condition {
+	if s.limited != "" {
+		return condition(v1alpha1.PoolLimitReached, true, v1alpha1.ReasonLimit, "%s", s.limited)
+	}
+	return condition(v1alpha1.PoolLimitReached, false, v1alpha1.ReasonWithinLimits, "All workers that are wanted are within the limits.")
 }
 
 // takenName is the first of the names that others' pods have.

@@ -162,7 +162,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		return conflictIsLater(err)
 	}
 	r.tellEngine(s)
-	if err := r.execute(ctx, s, Plan(s.state())); err != nil {
+	if err := r.execute(ctx, s, s.withinLimits(Plan(s.state()), r.agent)); err != nil {
 		return reconcile.Result{}, err
 	}
 	if err := r.writeStatus(ctx, s); err != nil {

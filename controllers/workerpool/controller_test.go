@@ -237,6 +237,7 @@ func TestEngineIsTold(t *testing.T) {
 	f.Eventually(f.engine.workersOf(f.key())).Should(Equal([]engine.WorkerPod{want}))
 	f.Expect(f.engine.poolOf(f.key())).To(Equal(engine.PoolConfig{
 		Key: f.key(), UID: demo.UID, Capacity: 7, Aging: 300 * time.Second, Handler: v1alpha1.HandlerExec, Slots: 3, Resources: resources,
+		LostAfter: time.Minute,
 		Defaults: v1alpha1.JobDefaults{MaxRetries: new(int32(2))},
 	}))
 	f.Eventually(f.engine.isStarted(f.key())).Should(BeTrue())
@@ -253,12 +254,47 @@ func TestEngineIsTold(t *testing.T) {
 	f.Eventually(f.engine.workersOf(f.key())).Should(ContainElement(want))
 }
 
+func TestWorkersBeyondTheLimitsAreNotMadeAndThePoolSaysSo(t *testing.T) {
+	f := start(t, nil)
+	demo := f.pool().Replicas(3).Template(func(template *corev1.PodTemplateSpec) {
+		template.Spec.Containers[0].Resources.Requests = corev1.ResourceList{
+			corev1.ResourceCPU: resource.MustParse("500m"), corev1.ResourceMemory: resource.MustParse("100Mi"),
+		}
+	}).Obj()
+	demo.Spec.Limits = &v1alpha1.PoolLimits{CPU: new(resource.MustParse("10")), Memory: new(resource.MustParse("250Mi"))}
+	f.create(demo)
+	f.expectPods("demo-0", "demo-1")
+	f.Eventually(f.condition(v1alpha1.PoolLimitReached)).Should(HavePrefix(
+		"True LimitReached: With another worker the pool's pods would request 300Mi of memory together, and spec.limits.memory is 250Mi."))
+	f.Eventually(f.condition(v1alpha1.PoolProgressing)).Should(HavePrefix("False LimitReached: With another worker"))
+
+	pool, err := f.get()
+	f.Expect(err).NotTo(HaveOccurred())
+	pool.Spec.Limits.Memory = new(resource.MustParse("300Mi"))
+	f.Expect(f.client.Update(t.Context(), pool)).To(Succeed())
+	f.expectPods("demo-0", "demo-1", "demo-2")
+	f.Eventually(f.condition(v1alpha1.PoolLimitReached)).Should(HavePrefix("False WithinLimits"))
+}
+
+func TestAWorkerThatAloneIsBeyondTheLimitsIsNotMade(t *testing.T) {
+	f := start(t, nil)
+	demo := f.pool().Replicas(1).Template(func(template *corev1.PodTemplateSpec) {
+		template.Spec.Containers[0].Resources.Requests = corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("2")}
+	}).Obj()
+	demo.Spec.Limits = &v1alpha1.PoolLimits{CPU: new(resource.MustParse("1500m"))}
+	f.create(demo)
+	f.Eventually(f.condition(v1alpha1.PoolLimitReached)).Should(HavePrefix(
+		"True LimitReached: A worker requests 2 of cpu, and spec.limits.cpu is 1500m."))
+	f.expectPods()
+}
+
 func TestWhatTheEngineDoesIsShown(t *testing.T) {
 	f := start(t, nil)
 	f.create(f.pool().Replicas(1).Capacity(2).Obj())
 	f.expectPods("demo-0")
 	f.engine.set(t.Context(), f.key(), func(s *engine.PoolSnapshot) {
 		s.Workers, s.Queued, s.Active, s.Waiting, s.Processed, s.Failed = 1, 2, 1, 5, 10, 3
+		s.Used, s.Capacity = worker.ResourceUsage{CPU: 0.25, Memory: 64 << 20}, worker.ResourceLimits{CPU: 2, Memory: 1 << 30}
 	})
 	f.Eventually(f.condition(v1alpha1.PoolQueueFull)).Should(HavePrefix("True CapacityReached: Jobs wait because the queue holds its capacity of 2"))
 	pool, err := f.get()
@@ -266,4 +302,8 @@ func TestWhatTheEngineDoesIsShown(t *testing.T) {
 	status := pool.Status
 	f.Expect([]int64{int64(*status.Workers), *status.QueueSize, *status.ActiveJobs, *status.ProcessedJobs, *status.FailedJobs}).
 		To(Equal([]int64{1, 2, 1, 10, 3}))
+	f.Expect(status.Resources).To(Equal(&v1alpha1.PoolResources{
+		Used:     &v1alpha1.ResourceAmounts{CPU: new(resource.MustParse("250m")), Memory: new(resource.MustParse("64Mi"))},
+		Capacity: &v1alpha1.ResourceAmounts{CPU: new(resource.MustParse("2")), Memory: new(resource.MustParse("1Gi"))},
+	}))
 }

@@ -78,6 +78,9 @@ func configOf(key types.NamespacedName, pool *v1alpha1.WorkerPool) engine.PoolCo
 		Processed: counter(pool.Status.ProcessedJobs),
 		Failed:    counter(pool.Status.FailedJobs),
 	}
+	if spec.Limits != nil {
+		config.Files = int(ptr.Deref(spec.Limits.Files, 0))
+	}
 	if defaults := spec.JobDefaults; defaults != nil {
 		config.Defaults = *defaults
 	}

@@ -29,6 +29,8 @@ type scope struct {
 	pods     []*corev1.Pod
 	memory   *memory
 	snapshot engine.PoolSnapshot
+	// limited is why workers are not made that go beyond the pool's limits; empty if none does.
+	limited string
 	// waits are after how long to look again, for each matter that asks for it.
 	waits []time.Duration
 }

@@ -11,6 +11,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
+	"github.com/workerpool-dev/workerpool/internal/engine"
 	"github.com/workerpool-dev/workerpool/internal/podspec"
 )
 
@@ -55,10 +56,27 @@ func (s *scope) status() v1alpha1.WorkerPoolStatus {
 		ActiveJobs:         new(int64(s.snapshot.Active)),
 		ProcessedJobs:      neverLess(old.ProcessedJobs, s.snapshot.Processed),
 		FailedJobs:         neverLess(old.FailedJobs, s.snapshot.Failed),
+		Resources:          resourcesShown(&s.snapshot),
 		Conditions:         s.pool.DeepCopy().Status.Conditions,
 	}
 	s.setConditions(&status.Conditions, n)
 	return status
+}
+
+// resourcesShown are those of the connected workers. What a worker does not bound is left out.
+func resourcesShown(snapshot *engine.PoolSnapshot) *v1alpha1.PoolResources {
+	used, capacity := snapshot.Used, snapshot.Capacity
+	shown := &v1alpha1.PoolResources{Used: &v1alpha1.ResourceAmounts{}, Capacity: &v1alpha1.ResourceAmounts{}}
+	if capacity.CPU > 0 {
+		shown.Used.CPU, shown.Capacity.CPU = amountOfCPU(used.CPU), amountOfCPU(capacity.CPU)
+	}
+	if capacity.Memory > 0 {
+		shown.Used.Memory, shown.Capacity.Memory = amountOfMemory(used.Memory), amountOfMemory(capacity.Memory)
+	}
+	if capacity.Files > 0 {
+		shown.Used.Files, shown.Capacity.Files = new(int64(used.Files)), new(int64(capacity.Files))
+	}
+	return shown
 }
 
 // counts of a pool's workers.

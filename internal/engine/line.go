@@ -120,6 +120,10 @@ func (p *pool) wrongHandler(j *job) *obstacle {
 // doesNotFit tells whether a task of the job is too large for a new worker, and for each that is there.
 func (p *pool) doesNotFit(j *job) *obstacle {
 	asked := j.Resources()
+	if most := p.config.Files; most > 0 && asked.Files > most {
+		return &obstacle{v1alpha1.ReasonDoesNotFit, fmt.Sprintf(
+			"Each task of the Job takes %d files, and the pool's spec.limits.files is %d. Ask for less, or raise the limit.", asked.Files, most)}
+	}
 	err := largerThan(usageOf(asked, p.config.Resources, p.config.Slots), p.config.Resources)
 	if err == nil {
 		return nil

@@ -19,8 +19,9 @@ type matcher struct {
 	tight map[request]bool
 	// looked is how many jobs were passed over.
 	looked int
-	// head is the first job that was: one worker is kept for it.
-	head *job
+	// head is the first job that was: one worker is kept for it, or so many of the pool's open files.
+	head  *job
+	files int
 
 	// What was found: a job and its worker, or a job that is not the engine's.
 	job      *job
@@ -54,7 +55,7 @@ func (p *pool) match() bool {
 
 // find looks through the queue, in order.
 func (m *matcher) find() bool {
-	m.job, m.worker, m.stranger, m.looked, m.head = nil, nil, nil, 0, nil
+	m.job, m.worker, m.stranger, m.looked, m.head, m.files = nil, nil, nil, 0, nil, 0
 	taken, ok := m.pool.queue.TryPop(m.pool.engine.now, m.choose)
 	if ok {
 		m.stranger = taken
@@ -69,7 +70,7 @@ func (m *matcher) choose(next worker.Job) queue.Choice {
 		return queue.Take
 	}
 	r := request{j.Resources(), j.handler()}
-	if m.tight[r] {
+	if m.tight[r] || !m.pool.hasFiles(r.usage.Files, m.files) {
 		return m.pass(j, r)
 	}
 	if m.worker = m.pool.roomFor(j, r); m.worker == nil {
@@ -77,6 +78,11 @@ func (m *matcher) choose(next worker.Job) queue.Choice {
 	}
 	m.job = j
 	return queue.Stop
+}
+
+// hasFiles tells whether a task can have so many open files, with some kept for another.
+func (p *pool) hasFiles(n, kept int) bool {
+	return n == 0 || p.config.Files == 0 || p.config.Files-p.files.Status().Used.Files-kept >= n
 }
 
 // pass leaves a job for which there is no room to wait, and goes on to the next.
@@ -87,7 +93,11 @@ func (m *matcher) pass(j *job, r request) queue.Choice {
 	m.tight[r] = true
 	if m.head == nil {
 		m.head = j
-		m.pool.reserve(j, r)
+		if m.pool.hasFiles(r.usage.Files, 0) {
+			m.pool.reserve(j, r)
+		} else {
+			m.files = r.usage.Files
+		}
 	}
 	if m.looked++; m.looked >= maxLook {
 		return queue.Stop

@@ -12,6 +12,7 @@ import (
 
 	"github.com/workerpool-dev/workerpool/pkg/worker"
 	"github.com/workerpool-dev/workerpool/pkg/worker/queue"
+	"github.com/workerpool-dev/workerpool/pkg/worker/resource"
 )
 
 // pool is one WorkerPool: the queue in front of its workers.
@@ -29,6 +30,8 @@ type pool struct {
 	invited int
 	// parked has the jobs that stand aside.
 	parked map[*job]bool
+	// files has what the running tasks have reserved of the pool's open files.
+	files *resource.Controller
 	// reserved is the worker that is kept for the first job in line that finds no room.
 	reserved reservation
 
@@ -63,6 +66,7 @@ func newPool(e *Engine, config PoolConfig) *pool {
 		queue:     mustQueue(config.Capacity, config.Aging),
 		overflow:  mustQueue(unbounded, config.Aging),
 		parked:    map[*job]bool{},
+		files:     resource.NewController(worker.ResourceLimits{Files: config.Files}),
 		uncounted: map[types.UID]uint64{},
 		workers:   map[types.UID]*podWorker{},
 		processed: config.Processed,
@@ -93,7 +97,8 @@ func (p *pool) configure(config PoolConfig) {
 			panic(fmt.Sprintf("aging of %v: %v", config.Aging, err))
 		}
 	}
-	if before.Handler != config.Handler || before.Resources != config.Resources || before.Slots != config.Slots ||
+	p.files.SetLimits(worker.ResourceLimits{Files: config.Files})
+	if before.Handler != config.Handler || before.Files != config.Files || before.Resources != config.Resources || before.Slots != config.Slots ||
 		!reflect.DeepEqual(before.Defaults.Resources, config.Defaults.Resources) {
 		p.reconsider()
 	}
@@ -264,6 +269,14 @@ func (p *pool) snapshot() PoolSnapshot {
 	}
 	for uid, w := range p.workers {
 		snapshot.Pods[uid] = w.snapshot()
+		if w.session != nil {
+			used := w.resources.Status().Used
+			snapshot.Used.CPU += used.CPU
+			snapshot.Used.Memory += used.Memory
+			snapshot.Capacity.CPU += w.limits.CPU
+			snapshot.Capacity.Memory += w.limits.Memory
+		}
 	}
+	snapshot.Used.Files, snapshot.Capacity.Files = p.files.Status().Used.Files, p.config.Files
 	return snapshot
 }

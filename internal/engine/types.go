@@ -76,6 +76,8 @@ type PoolConfig struct {
 	// Slots and Resources are those of a new worker. See WorkerPod.
 	Slots     int
 	Resources worker.ResourceLimits
+	// Files is how many open files the running tasks may have reserved together; 0 is without a limit.
+	Files int
 	// Suspend keeps Jobs from being started.
 	Suspend bool
 	// LostAfter is how long a worker may be without a session before it is given up.
@@ -122,6 +124,9 @@ type PoolSnapshot struct {
 	Active int
 	// Processed and Failed count the Jobs that have finished, and those of them that failed.
 	Processed, Failed uint64
+	// Used is what the tasks that run take, and Capacity what the connected workers have; 0 is not limited.
+	Used     worker.ResourceUsage
+	Capacity worker.ResourceLimits
 	// Pods has the pool's worker pods that the engine knows.
 	Pods map[types.UID]PodSnapshot
 }

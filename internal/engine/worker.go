@@ -197,6 +197,9 @@ func (w *podWorker) take(t *task, a *attempt) {
 	if usage := w.usageOf(j.Resources()); w.resources.Acquire(usage) == nil {
 		a.usage = usage
 	}
+	if files := (worker.ResourceUsage{Files: a.usage.Files}); w.pool.files.Acquire(files) == nil {
+		a.files = files
+	}
 	j.unqueue(t)
 	j.admitted = true
 	t.attempt = a
@@ -210,7 +213,8 @@ func (w *podWorker) take(t *task, a *attempt) {
 // give ends the booking of a task's attempt.
 func (w *podWorker) give(t *task) {
 	w.resources.Release(t.attempt.usage)
-	t.attempt.usage = worker.ResourceUsage{}
+	w.pool.files.Release(t.attempt.files)
+	t.attempt.usage, t.attempt.files = worker.ResourceUsage{}, worker.ResourceUsage{}
 	delete(w.tasks, t.key())
 	t.job.running--
 	if t.job.running == 0 {
