@@ -10,6 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// maxEnviron bounds what is read of an environment, in bytes. The system allows 6 MiB at most.
+const maxEnviron = 16 << 20
+
 // childrenLocked yields the agent's children that it has not started itself: orphans of attempts, and
 // forks that have not returned. In a container /proc has few processes but those of the attempts.
 //
@@ -52,11 +55,21 @@ func (r *reaper) processes() []int {
 
 // markOf returns the mark of a process of this agent's. It can't be seen if the process has ended, has
 // cleared its environment or runs as somebody else.
+//
+// The agent puts it first, but many shells hand their environment on in another order.
 func (r *reaper) markOf(pid int) (string, bool) {
-	var buf [256]byte
-	first, _, _ := bytes.Cut(readProc(pid, "environ", buf[:]), []byte{0})
-	mark, ok := strings.CutPrefix(string(first), markVariable+"=")
-	return mark, ok && strings.HasPrefix(mark, r.instance+"-")
+	var environ []byte
+	for size := 4 << 10; size <= maxEnviron; size *= 8 {
+		if environ = readProc(pid, "environ", make([]byte, size)); len(environ) < size {
+			break
+		}
+	}
+	for variable := range bytes.SplitSeq(environ, []byte{0}) {
+		if mark, ok := strings.CutPrefix(string(variable), markVariable+"="); ok {
+			return mark, strings.HasPrefix(mark, r.instance+"-")
+		}
+	}
+	return "", false
 }
 
 // readProc returns as much of a process's file as buf takes; nothing if it is gone.
@@ -66,9 +79,11 @@ func readProc(pid int, name string, buf []byte) []byte {
 		return nil
 	}
 	defer unix.Close(fd)
-	n, err := unix.Read(fd, buf)
-	if err != nil {
-		return nil
+	for used := 0; ; {
+		n, err := unix.Read(fd, buf[used:])
+		if err != nil || n == 0 {
+			return buf[:used]
+		}
+		used += n
 	}
-	return buf[:n]
 }

@@ -234,6 +234,14 @@ func TestAttemptsAreToldApart(t *testing.T) {
 		t.Error("the daemon of the attempt that runs was killed")
 	}
 
+	// Shells hand on the environment in their own order, and some of it is long.
+	long := "$(head -c 100000 /dev/zero | tr '\\0' x)"
+	last := "env -u " + markVariable + " A=" + long + " B=" + long + " " + markVariable + "=$" + markVariable
+	s.run(shell("last", "("+last+" setsid sleep 1000 & echo $! > "+dir+"/last); until grep -q sleep /proc/$(cat "+dir+"/last)/comm; do sleep 0.01; done"))
+	if alive(pidIn(t, dir+"/last")) {
+		t.Error("the daemon whose mark is last was spared")
+	}
+
 	// One that hides is known by its group,
 	s.run(shell("group", "env -i PATH=$PATH sh -c 'echo $$ > "+dir+"/group; exec sleep 1000' & until test -s "+dir+"/group; do sleep 0.01; done"))
 	waitFor(t, "end", func() bool { return !alive(pidIn(t, dir+"/group")) })

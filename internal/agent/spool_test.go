@@ -51,13 +51,14 @@ func TestSpoolKeepsWhatIsNotSettled(t *testing.T) {
 	dir := t.TempDir()
 	s, _ := reopen(t, dir)
 	a, b, c := resultFor("a", 10), resultFor("b", 20), resultFor("c", 30)
+	c.httpStatus = 404
 	mustWrite(t, s, a, b)
 	if err := s.forget([]*result{a, resultFor("unknown", 0)}); err != nil {
 		t.Fatal(err)
 	}
 	mustWrite(t, s, c)
 	s, got := reopen(t, dir)
-	if len(got) != 2 || len(got["b"].output) != 20 || !got["c"].ended.Equal(c.ended) || !got["c"].started.Equal(c.started) {
+	if len(got) != 2 || len(got["b"].output) != 20 || got["c"].httpStatus != 404 || !got["c"].ended.Equal(c.ended) || !got["c"].started.Equal(c.started) {
 		t.Fatalf("kept %v", got)
 	}
 	if err := s.forget([]*result{b, c}); err != nil {
