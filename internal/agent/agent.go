@@ -127,11 +127,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	reaping.Go(func() { a.reaper.run(reapCtx) })
 	reaping.Go(func() { a.watchMemory(reapCtx) })
 	serveCtx, stopServing := context.WithCancel(ctx)
-	serving.Go(func() {
-		if a.awaitServer(serveCtx) {
-			a.serve(serveCtx)
-		}
-	})
+	a.lookForServer(serveCtx)
+	serving.Go(func() { a.awaitServer(serveCtx) })
+	serving.Go(func() { a.serve(serveCtx) })
 	serving.Go(func() { a.endHolds(serveCtx) })
 	serving.Go(func() { _ = server.Serve(listener) })
 

@@ -40,10 +40,26 @@ func (a *Agent) probeServer(ctx context.Context) error {
 	return conn.Close()
 }
 
-// awaitServer returns true when the server can be reached for the first time, so that no work comes before.
-// An agent that drains waits for nothing: it has results to give away. False: the context has ended.
-func (a *Agent) awaitServer(ctx context.Context) bool {
-	return a.health.server == nil || poll(ctx, longestPause, func() bool { return a.isDraining() || a.health.server(ctx) == nil })
+// lookForServer has no work taken in before the job container's server answers.
+func (a *Agent) lookForServer(ctx context.Context) {
+	if a.health.server != nil {
+		a.setWaiting(a.health.server(ctx) != nil)
+	}
+}
+
+// awaitServer has work taken in once the server answers. The session does not wait for that, lest a worker
+// be given up because what it loads takes long.
+func (a *Agent) awaitServer(ctx context.Context) {
+	if a.health.server != nil && poll(ctx, longestPause, func() bool { return a.health.server(ctx) == nil }) {
+		a.setWaiting(false)
+		a.wake()
+	}
+}
+
+func (a *Agent) setWaiting(waiting bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.table.waiting = waiting
 }
 
 // poll waits until the condition holds, and looks more and more rarely. It returns false if the context
@@ -57,12 +73,6 @@ func poll(ctx context.Context, longest time.Duration, condition func() bool) boo
 		}
 	}
 	return ctx.Err() == nil
-}
-
-func (a *Agent) isDraining() bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.table.draining
 }
 
 // hold is a time in which the kubelet is about to end the job container and waits for its work to end.

@@ -19,20 +19,18 @@ import (
 func TestNoWorkBeforeTheServerAnswers(t *testing.T) {
 	o := newOperator(t)
 	server := newJobServer(t, func(http.ResponseWriter, *http.Request) {})
-	a, _, _ := runAgent(t, httpConfig(t, o, server), &lockedBuffer{})
-	wait(t, "a look at the server", server.connected)
-	s := o.accepted()
-
 	server.close()
-	s.over <- nil
-	o.accepted() // what has answered once is not asked again
-	ctx, cancel := context.WithCancel(t.Context())
-	waited := make(chan bool, 1)
-	go func() { waited <- a.awaitServer(ctx) }()
-	cancel()
-	if <-waited {
-		t.Error("a server that is closed was taken for one that answers")
+	_, _, _ = runAgent(t, httpConfig(t, o, server), &lockedBuffer{})
+	s := o.accepted() // the session does not wait
+	if !s.hello.GetDraining() {
+		t.Errorf("hello %v, want no work taken in", s.hello)
 	}
+	server.open()
+	s.until("work taken in", func(r *pb.Report) bool { return !r.GetDraining() })
+	if r := s.run(post("a")); r.GetHttpStatus() != 200 {
+		t.Errorf("%v", r)
+	}
+	s.settle(tokenFor("a"))
 }
 
 func TestAnAgentThatDrainsDoesNotWaitForTheServer(t *testing.T) {

@@ -167,7 +167,7 @@ func (a *Agent) hello() *pb.AgentMessage {
 		Instance:     a.instance,
 		Running:      a.table.runningProto(now),
 		Results:      resultsProto(a.table.unsent(a.session), now),
-		Draining:     a.table.draining,
+		Draining:     a.table.refuses(),
 	}
 	if highest := a.leader.known(now); highest != nil {
 		hello.Epoch = highest.proto()
@@ -275,6 +275,6 @@ func (a *Agent) report() *pb.AgentMessage {
 		Seen:     a.seen,
 		Running:  a.table.runningProto(now),
 		Results:  resultsProto(a.table.unsent(a.session), now),
-		Draining: a.table.draining,
+		Draining: a.table.refuses(),
 	}}}
 }

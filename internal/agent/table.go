@@ -75,6 +75,7 @@ type refusal string
 
 const (
 	refusedDraining refusal = "draining"
+	refusedWaiting  refusal = "the server does not answer yet"
 	refusedFull     refusal = "disk full"
 	refusedKnown    refusal = "this or a higher attempt is known"
 	refusedSlots    refusal = "no free slot"
@@ -92,8 +93,9 @@ type table struct {
 	// results are those to be stored, of which there are count.
 	results map[task][]*result
 	count   int
-	// draining agents and those whose disk is full take no new attempts.
-	draining, diskFull bool
+	// draining agents, those whose disk is full, and those that wait for the server beside them, take no new
+	// attempts.
+	draining, diskFull, waiting bool
 }
 
 func newTable(slots int) *table {
@@ -128,6 +130,8 @@ func (t *table) refuse(tok token) refusal {
 		return refusedKnown
 	case t.draining:
 		return refusedDraining
+	case t.waiting:
+		return refusedWaiting
 	case t.diskFull:
 		return refusedFull
 	case current == nil && len(t.current) >= t.slots:
@@ -200,6 +204,9 @@ func (t *table) unrecorded() []*attempt {
 	}
 	return all
 }
+
+// refuses returns whether no attempt is taken in for now.
+func (t *table) refuses() bool { return t.draining || t.waiting }
 
 // drained returns whether an agent told to end may do so.
 func (t *table) drained() bool {

@@ -20,8 +20,9 @@ func (t *table) runningProto(now time.Time) []*pb.Running {
 	for _, at := range t.live {
 		running := &pb.Running{
 			Token: at.token.proto(), JobName: at.assignment.GetJobName(), StartedAgo: new(durationpb.Duration), MemoryBytes: at.memory,
+			Pending: at.started.IsZero(),
 		}
-		if !at.started.IsZero() {
+		if !running.GetPending() {
 			running.StartedAgo = ago(now, at.started)
 		}
 		all = append(all, running)

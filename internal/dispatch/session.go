@@ -21,7 +21,7 @@ type session struct {
 	pending  engine.Command
 	sequence uint64
 	// sent is the sequence up to which all has been taken to be sent.
-	sent uint64
+	sent     uint64
 	isClosed bool
 	// reason is set before closed is closed, and may be read without mu after.
 	reason string

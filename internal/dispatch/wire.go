@@ -59,7 +59,7 @@ func fromState(running []*dispatchpb.Running, results []*dispatchpb.Result) ([]e
 		if err != nil {
 			return nil, nil, err
 		}
-		outRunning = append(outRunning, engine.Running{Token: token, JobName: r.GetJobName(), StartedAgo: ago(r.GetStartedAgo()), Memory: max(0, r.GetMemoryBytes())})
+		outRunning = append(outRunning, engine.Running{Token: token, JobName: r.GetJobName(), StartedAgo: ago(r.GetStartedAgo()), Pending: r.GetPending(), Memory: max(0, r.GetMemoryBytes())})
 	}
 	var outResults []engine.Result
 	for _, r := range results {
@@ -95,7 +95,7 @@ func fromResult(r *dispatchpb.Result) (engine.Result, error) {
 	}
 	return engine.Result{
 		Token: token, JobName: r.GetJobName(), Outcome: outcome, ExitCode: r.GetExitCode(),
-		Message:    head(strings.ToValidUTF8(r.GetMessage(), "\uFFFD"), maxMessageChars),
+		Message:    head(printable(r.GetMessage()), maxMessageChars),
 		Output:     tail(r.GetOutput()),
 		StartedAgo: ago(r.GetStartedAgo()), EndedAgo: ago(r.GetEndedAgo()),
 		CPUTime: ago(r.GetCpuTime()), MaxMemoryBytes: max(0, r.GetMaxMemoryBytes()), HTTPStatus: r.GetHttpStatus(),
@@ -133,7 +133,18 @@ func tail(b []byte) string {
 	for i := 0; i < utf8.UTFMax-1 && len(b) > 0 && !utf8.RuneStart(b[0]); i++ {
 		b = b[1:]
 	}
-	return strings.ToValidUTF8(string(b), "\uFFFD")
+	return printable(string(b))
+}
+
+// printable replaces what is not UTF-8, and the characters that YAML does not have and JSON does not escape:
+// who has one of them in a status can't print it with kubectl.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r == 0x7f || r >= 0x80 && r < 0xa0 && r != 0x85 || r == 0xfffe || r == 0xffff {
+			return utf8.RuneError
+		}
+		return r
+	}, strings.ToValidUTF8(s, "\uFFFD"))
 }
 
 func toMessage(cmd engine.Command) *dispatchpb.OperatorMessage {

@@ -178,6 +178,18 @@ func TestWhatHasNoLimitIsSentWithout(t *testing.T) {
 	}
 }
 
+// kubectl fails on a status that has one of these: "yaml: control characters are not allowed".
+func TestWhatKubectlCanNotPrintIsReplaced(t *testing.T) {
+	r := aResult()
+	r.Output = []byte("\x1b[1m\x00 tab\t\x7f \u0080\u009f\u0085 \ufffe\uffff é 😀")
+	r.Message = "\x7f"
+	got, err := fromResult(r)
+	want := "\x1b[1m\x00 tab\t\ufffd \ufffd\ufffd\u0085 \ufffd\ufffd é 😀"
+	if err != nil || got.Output != want || got.Message != "\ufffd" {
+		t.Errorf("%q, %q, %v, want %q", got.Output, got.Message, err, want)
+	}
+}
+
 // An agent's report of a sequence says that it has what was sent up to it, and takes what it does not run
 // of that for not run.
 func TestTooMuchForOneMessageIsSentInSeveralAndCountsAsSentWithTheLast(t *testing.T) {

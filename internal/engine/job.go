@@ -121,6 +121,9 @@ func newJob(p *pool, object Job) *job {
 		j.indexed = restoreIndexes(j, &object.Status)
 	}
 	j.object.Status = v1alpha1.JobStatus{} // j.status has it
+	if j.plain() && len(j.status.EndedAttempts) > 0 {
+		j.putBack(j.task(0)) // it knows then which results are settled
+	}
 	j.handled = spec.OnFailure == nil
 	if c := meta.FindStatusCondition(object.Status.Conditions, v1alpha1.JobFailureTarget); c != nil && c.Status == "True" {
 		j.failing, j.announced = &failure{reason: c.Reason, message: c.Message}, true
@@ -281,7 +284,7 @@ func (j *job) done() int32 {
 // startable tells whether there is a task that could be started now.
 func (j *job) startable() bool {
 	switch {
-	case j.settling, j.cancelled, j.leaving, j.suspend:
+	case j.settling, j.cancelled, j.leaving, j.suspend && j.failing == nil:
 		return false
 	case j.failing != nil:
 		// It must be stored first: a later leader would not know what it is that runs.

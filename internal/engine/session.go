@@ -29,7 +29,7 @@ func (e *Engine) Connect(s Session, hello Hello) error {
 	}
 	restarted := w.instance != hello.Instance
 	w.session, w.instance, w.sequence, w.since = s, hello.Instance, 0, time.Time{}
-	w.draining = w.draining || hello.Draining
+	w.refuses = hello.Draining
 	e.sessions[s] = w
 
 	known := make(map[taskKey]Token, len(hello.Running)+len(hello.Results))
@@ -74,9 +74,7 @@ func (e *Engine) Report(s Session, report Report) {
 	if w == nil {
 		return // closed meanwhile
 	}
-	if report.Draining {
-		w.drain()
-	}
+	w.setRefuses(report.Draining)
 	known := make(map[taskKey]bool, len(report.Running)+len(report.Results))
 	for _, r := range report.Results {
 		known[r.Token.key()] = true
@@ -132,7 +130,9 @@ func (w *podWorker) handleRunning(r Running) {
 		t.replaceAttempt(w, r.Token)
 	}
 	t.attempt.memory = r.Memory
-	t.noteStarted(r.StartedAgo)
+	if !r.Pending {
+		t.noteStarted(r.StartedAgo)
+	}
 	if j.stopping(t) {
 		t.stop()
 	}
@@ -140,7 +140,7 @@ func (w *podWorker) handleRunning(r Running) {
 
 // stopping tells whether what runs of a task is to be ended.
 func (j *job) stopping(t *task) bool {
-	return j.cancelled || j.suspend || j.failing != nil && !t.isHandler()
+	return j.cancelled || !t.isHandler() && (j.suspend || j.failing != nil)
 }
 
 // wants tells whether an attempt may be the one that counts of its task.

@@ -135,6 +135,7 @@ func (j *job) writeLater(after time.Duration) {
 	}
 	if j.flush.IsZero() || at.Before(j.flush) {
 		j.flush = at
+		j.arm()
 	}
 }
 

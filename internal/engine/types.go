@@ -238,6 +238,8 @@ type Running struct {
 	Token      Token
 	JobName    string
 	StartedAgo time.Duration
+	// Pending: it was accepted and has not started yet.
+	Pending bool
 	// Memory of its processes as last seen, in bytes; 0 if nobody has looked.
 	Memory int64
 }
@@ -288,6 +290,7 @@ type Hello struct {
 	Instance string
 	Running  []Running
 	Results  []Result
+	// Draining: the agent takes no assignments for now.
 	Draining bool
 }
 

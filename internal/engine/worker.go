@@ -28,8 +28,9 @@ type podWorker struct {
 	givenUp bool
 	// started is true from the first session on. session != nil implies it, but for a draining worker.
 	started bool
-	// draining: nothing new is assigned, ever.
-	draining bool
+	// draining: nothing new is assigned, ever. refuses: its agent wants nothing assigned for now: it was told to
+	// end, or its server does not answer.
+	draining, refuses bool
 
 	// session is nil while the agent is not connected; since says since when, if it should be.
 	session Session
@@ -97,14 +98,27 @@ func (w *podWorker) start() error {
 
 // drain has the worker take no further task. What runs goes on.
 func (w *podWorker) drain() {
-	if !w.draining {
-		w.draining = true
+	if w.draining {
+		return
+	}
+	w.draining = true
+	w.pool.engine.out.PoolChanged(w.pool.config.Key)
+	if w.limits != w.pool.config.Resources || w.slots != w.pool.config.Slots {
+		w.pool.recheck() // it may have been the last that is large enough
+	}
+}
+
+// setRefuses notes whether the agent wants tasks.
+func (w *podWorker) setRefuses(refuses bool) {
+	if w.refuses != refuses {
+		w.refuses = refuses
 		w.pool.engine.out.PoolChanged(w.pool.config.Key)
+		w.offer()
 	}
 }
 
 // takes tells whether the worker takes tasks while it has room.
-func (w *podWorker) takes() bool { return w.session != nil && !w.draining }
+func (w *podWorker) takes() bool { return w.session != nil && !w.draining && !w.refuses }
 
 // busy tells whether the worker runs a task, or has a result that is not stored yet.
 func (w *podWorker) busy() bool { return len(w.tasks) > 0 || w.unsettled > 0 }
@@ -150,12 +164,13 @@ func (w *podWorker) setPod(pod WorkerPod) {
 	w.listed, w.name, w.id, w.slots, w.handler = true, pod.Name, pod.Ordinal, max(1, pod.Slots), pod.Handler
 	w.death = pod.Death
 	w.bury()
-	if pod.Terminating {
-		w.terminating, w.draining = true, true
-	}
 	if pod.Resources != w.limits {
 		w.limits = pod.Resources
 		w.resources.SetLimits(pod.Resources)
+	}
+	if pod.Terminating {
+		w.terminating = true
+		w.drain()
 	}
 	w.offer()
 }
@@ -275,9 +290,9 @@ func (w *podWorker) gone() {
 	for _, t := range w.sorted() {
 		t.lose((w.terminating || w.draining) && !w.givenUp)
 	}
-	w.draining = true
 	delete(w.pool.workers, w.uid)
 	delete(w.pool.awaited, w.uid)
+	w.drain()
 }
 
 // sorted are the tasks that run here, in an order that does not depend on chance.
@@ -291,7 +306,7 @@ func (w *podWorker) snapshot() PodSnapshot {
 	return PodSnapshot{
 		Connected: w.session != nil,
 		Busy:      w.busy(),
-		Draining:  w.draining,
+		Draining:  w.draining || w.refuses,
 		Lost:      w.lost(),
 	}
 }

@@ -49,3 +49,42 @@ func TestJobsSpreadOverTheWorkers(t *testing.T) {
 		}
 	}
 }
+
+// An agent may want no work for a while: the server that it runs beside is starting again.
+func TestAWorkerIsUsedAgainOnceItsAgentTakesWork(t *testing.T) {
+	w, p := lone(t)
+	report := func(draining bool) {
+		t.Helper()
+		w.engine.Report(p.session, Report{Seen: p.seen, Draining: draining})
+	}
+	report(true)
+	w.createJob()
+	if len(p.session.inbox) > 0 {
+		t.Fatal("a Job was sent to an agent that takes none")
+	}
+	if s := w.pool().Snapshot(); s.Workers != 0 || !s.Pods[p.uid].Draining {
+		t.Errorf("snapshot %+v, want a worker that takes nothing", s)
+	}
+	report(false)
+	if len(p.session.inbox) != 1 {
+		t.Errorf("%d commands, want the Job", len(p.session.inbox))
+	}
+}
+
+// What an agent has accepted and not started can vanish without having run.
+func TestAnAttemptThatIsPendingHasNotStarted(t *testing.T) {
+	w, p := lone(t)
+	w.createJob()
+	uid := w.jobUIDs()[0]
+	token := p.session.inbox[0].Assignments[0].Token
+	p.seen = p.session.inbox[0].Sequence
+	w.engine.Report(p.session, Report{Seen: p.seen, Running: []Running{{Token: token, JobName: "job", Pending: true}}})
+	w.report(p) // without it
+	if status := w.engine.jobs[uid].status; status.Attempts != nil || status.LostWorkers != nil {
+		t.Errorf("%d attempts, %d lost workers; want none", deref(status.Attempts), deref(status.LostWorkers))
+	}
+	w.pass(refusalRest)
+	if len(p.session.inbox) != 2 {
+		t.Errorf("%d commands, want the Job sent again", len(p.session.inbox))
+	}
+}

@@ -336,7 +336,8 @@ type Hello struct {
 	Running []*Running `protobuf:"bytes,5,rep,name=running,proto3" json:"running,omitempty"`
 	// All results that the agent was not told to forget.
 	Results []*Result `protobuf:"bytes,6,rep,name=results,proto3" json:"results,omitempty"`
-	// The agent was told to end (SIGTERM) and takes no new assignments.
+	// The agent takes no new assignments for now: it was told to end (SIGTERM), or the server that it runs
+	// beside does not answer yet.
 	Draining      bool `protobuf:"varint,7,opt,name=draining,proto3" json:"draining,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -431,7 +432,8 @@ type Report struct {
 	Running []*Running `protobuf:"bytes,2,rep,name=running,proto3" json:"running,omitempty"`
 	// Results not sent before in this session.
 	Results []*Result `protobuf:"bytes,3,rep,name=results,proto3" json:"results,omitempty"`
-	// The agent was told to end (SIGTERM) and takes no new assignments.
+	// The agent takes no new assignments for now: it was told to end (SIGTERM), or the server that it runs
+	// beside does not answer yet.
 	Draining      bool `protobuf:"varint,4,opt,name=draining,proto3" json:"draining,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -504,7 +506,9 @@ type Running struct {
 	// Name of the Job, as in the assignment: a leader that does not know the UID looks it up by name.
 	JobName string `protobuf:"bytes,3,opt,name=job_name,json=jobName,proto3" json:"job_name,omitempty"`
 	// Memory of its processes as last seen, in bytes; 0 if it was not looked at.
-	MemoryBytes   int64 `protobuf:"varint,4,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
+	MemoryBytes int64 `protobuf:"varint,4,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
+	// It was accepted, and its process has not started yet.
+	Pending       bool `protobuf:"varint,5,opt,name=pending,proto3" json:"pending,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -565,6 +569,13 @@ func (x *Running) GetMemoryBytes() int64 {
 		return x.MemoryBytes
 	}
 	return 0
+}
+
+func (x *Running) GetPending() bool {
+	if x != nil {
+		return x.Pending
+	}
+	return false
 }
 
 // Result is an attempt that has ended.
@@ -1223,13 +1234,14 @@ const file_internal_dispatch_dispatchpb_dispatch_proto_rawDesc = "" +
 	"\x04seen\x18\x01 \x01(\x04R\x04seen\x129\n" +
 	"\arunning\x18\x02 \x03(\v2\x1f.workerpool.dispatch.v1.RunningR\arunning\x128\n" +
 	"\aresults\x18\x03 \x03(\v2\x1e.workerpool.dispatch.v1.ResultR\aresults\x12\x1a\n" +
-	"\bdraining\x18\x04 \x01(\bR\bdraining\"\xb8\x01\n" +
+	"\bdraining\x18\x04 \x01(\bR\bdraining\"\xd2\x01\n" +
 	"\aRunning\x123\n" +
 	"\x05token\x18\x01 \x01(\v2\x1d.workerpool.dispatch.v1.TokenR\x05token\x12:\n" +
 	"\vstarted_ago\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\n" +
 	"startedAgo\x12\x19\n" +
 	"\bjob_name\x18\x03 \x01(\tR\ajobName\x12!\n" +
-	"\fmemory_bytes\x18\x04 \x01(\x03R\vmemoryBytes\"\xd7\x03\n" +
+	"\fmemory_bytes\x18\x04 \x01(\x03R\vmemoryBytes\x12\x18\n" +
+	"\apending\x18\x05 \x01(\bR\apending\"\xd7\x03\n" +
 	"\x06Result\x123\n" +
 	"\x05token\x18\x01 \x01(\v2\x1d.workerpool.dispatch.v1.TokenR\x05token\x129\n" +
 	"\aoutcome\x18\x02 \x01(\x0e2\x1f.workerpool.dispatch.v1.OutcomeR\aoutcome\x12\x1b\n" +
