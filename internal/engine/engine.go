@@ -213,6 +213,7 @@ func (e *Engine) Submit(object Job) {
 		if !j.settling && !j.cancelled && !j.leaving {
 			j.update(object)
 			j.pool.match()
+			e.out.PoolChanged(key)
 		}
 		return
 	}

@@ -112,5 +112,6 @@ func (e *Engine) wakeJobs() {
 	for _, j := range due {
 		j.wake()
 		j.pool.match()
+		e.out.PoolChanged(j.pool.config.Key)
 	}
 }
