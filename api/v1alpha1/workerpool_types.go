@@ -111,6 +111,10 @@ type WorkerPoolSpec struct {
 	// +default={"maxSurge": 1, "maxUnavailable": 0}
 	Update UpdateSpec `json:"update,omitzero"`
 
+	// recycle replaces workers that have served for some time, by the rules of update.
+	// +optional
+	Recycle *RecycleSpec `json:"recycle,omitempty"`
+
 	// drainTimeoutSeconds is how long a worker that is being removed may go on
 	// with the Jobs it runs. It becomes the pods' terminationGracePeriodSeconds,
 	// unless the template sets one, and so bounds eviction and node drain too.
@@ -134,6 +138,31 @@ type WorkerPoolSpec struct {
 	// +optional
 	// +default=false
 	Suspend *bool `json:"suspend,omitempty"` //nolint:kubeapilinter // as in batch/v1
+}
+
+// RecycleSpec says when a worker is replaced. One that has run enough takes no further Jobs, ends what it
+// runs, and is removed; a new one takes its place.
+//
+// +kubebuilder:validation:MinProperties=1
+type RecycleSpec struct {
+	// maxJobs is how many tries a worker runs at the most. The count begins anew when another operator
+	// takes the lead.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000000000
+	MaxJobs *int32 `json:"maxJobs,omitempty"`
+
+	// maxAgeSeconds is how old a worker may become. It goes on taking Jobs until another can take its
+	// place.
+	// +optional
+	// +kubebuilder:validation:Minimum=60
+	// +kubebuilder:validation:Maximum=315360000
+	MaxAgeSeconds *int32 `json:"maxAgeSeconds,omitempty"`
+
+	// onFailure replaces a worker in which a try has failed.
+	// +optional
+	// +default=false
+	OnFailure *bool `json:"onFailure,omitempty"` //nolint:kubeapilinter // a name like those of policies would say less
 }
 
 // PoolLimits bound what a pool takes of the cluster. What is unset is not bounded.

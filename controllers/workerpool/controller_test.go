@@ -238,7 +238,7 @@ func TestEngineIsTold(t *testing.T) {
 	f.Expect(f.engine.poolOf(f.key())).To(Equal(engine.PoolConfig{
 		Key: f.key(), UID: demo.UID, Capacity: 7, Aging: 300 * time.Second, Handler: v1alpha1.HandlerExec, Slots: 3, Resources: resources,
 		LostAfter: time.Minute,
-		Defaults: v1alpha1.JobDefaults{MaxRetries: new(int32(2))},
+		Defaults:  v1alpha1.JobDefaults{MaxRetries: new(int32(2))},
 	}))
 	f.Eventually(f.engine.isStarted(f.key())).Should(BeTrue())
 	f.Expect(f.engine.isRemoved(f.key())()).To(BeFalse())

@@ -81,6 +81,10 @@ func configOf(key types.NamespacedName, pool *v1alpha1.WorkerPool) engine.PoolCo
 	if spec.Limits != nil {
 		config.Files = int(ptr.Deref(spec.Limits.Files, 0))
 	}
+	if recycle := spec.Recycle; recycle != nil {
+		config.MaxAttempts = int(ptr.Deref(recycle.MaxJobs, 0))
+		config.SpentOnFailure = ptr.Deref(recycle.OnFailure, false)
+	}
 	if defaults := spec.JobDefaults; defaults != nil {
 		config.Defaults = *defaults
 	}

@@ -27,6 +27,8 @@ type Worker struct {
 	Ordinal int
 	// Current: it is made from the present template.
 	Current bool
+	// Recycled: it has served long enough and is to be replaced.
+	Recycled bool
 	// Ready: it can run jobs.
 	Ready bool
 	// Busy: it runs a job, or has a result that is not stored yet.
@@ -92,7 +94,7 @@ func Plan(s State) []Intent {
 	}
 	replaced, rest := splitOutdated(rest, max(0, s.Replicas-s.Unavailable))
 	for _, w := range replaced {
-		intents = append(intents, w.remove(Delete, "outdated"))
+		intents = append(intents, w.remove(Delete, w.outdatedBy()))
 	}
 	return append(intents, s.creates(rest)...)
 }
@@ -127,7 +129,7 @@ func splitOutdated(live []Worker, needed int) (replaced, rest []Worker) {
 	}
 	for _, w := range slices.SortedFunc(slices.Values(live), byDispensability) {
 		switch {
-		case w.Current:
+		case !outdated(w):
 			rest = append(rest, w)
 		case !w.Ready && !w.Busy:
 			replaced = append(replaced, w)
@@ -176,7 +178,15 @@ func (s State) free(n int) []int {
 	return ordinals
 }
 
-func outdated(w Worker) bool { return !w.Current }
+// outdated tells whether a worker is to be replaced by a new one.
+func outdated(w Worker) bool { return !w.Current || w.Recycled }
+
+func (w Worker) outdatedBy() string {
+	if w.Current {
+		return "recycled"
+	}
+	return "outdated"
+}
 
 func byOrdinal(a, b Worker) int { return cmp.Compare(a.Ordinal, b.Ordinal) }
 
@@ -185,7 +195,7 @@ func byDispensability(a, b Worker) int {
 	return cmp.Or(
 		falseFirst(a.Busy, b.Busy),
 		falseFirst(a.Ready, b.Ready),
-		falseFirst(a.Current, b.Current),
+		falseFirst(!outdated(a), !outdated(b)),
 		cmp.Compare(b.Ordinal, a.Ordinal),
 	)
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -28,6 +29,7 @@ func TestLives(t *testing.T) {
 		"rollout":          {3, playRollout},
 		"rollout-in-place": {3, playRolloutInPlace},
 		"rollout-at-once":  {4, playRolloutAtOnce},
+		"recycle":          {3, playRecycle},
 		"broken-rollout":   {2, playBrokenRollout},
 		"replaced-workers": {2, playReplacedWorkers},
 		"foreign-pod":      {2, playForeignPod},
@@ -101,6 +103,31 @@ func playRollout(w *world) {
 	w.busy("demo-0")
 	w.rollOut("busybox:2")
 	for range 8 {
+		w.settle()
+		w.sweep()
+		w.allReady()
+	}
+	w.note("pods: %v", w.live())
+}
+
+func playRecycle(w *world) {
+	w.begin()
+	w.set("demo-1", engine.PodSnapshot{Connected: true, Spent: true})
+	w.note("demo-1 has run enough")
+	w.settle()
+	w.set("demo-2", engine.PodSnapshot{Connected: true, Spent: true, Busy: true})
+	w.note("demo-2 has run enough, and is busy")
+	w.settle()
+	w.allReady()
+	w.gone()
+	w.set("demo-2", engine.PodSnapshot{Connected: true, Spent: true})
+	w.note("demo-2 is idle")
+	w.settle()
+	w.gone()
+	w.pool.Spec.Recycle = &v1alpha1.RecycleSpec{MaxAgeSeconds: new(int32(3600))}
+	w.clock.Step(time.Hour)
+	w.note("an hour passes, which is as old as workers become")
+	for range 6 {
 		w.settle()
 		w.sweep()
 		w.allReady()

@@ -168,11 +168,12 @@ func (s *scope) workers() []Worker {
 
 func (s *scope) worker(pod *corev1.Pod) Worker {
 	known := s.snapshot.Pods[pod.UID]
-	ready := conditionOf(pod, corev1.PodReady).Status == corev1.ConditionTrue
+	ready := conditionOf(pod, corev1.PodReady).Status == corev1.ConditionTrue && !known.Spent
 	return Worker{
 		Name: pod.Name, UID: pod.UID, Ordinal: ordinalOf(s.pool, pod),
-		Current: pod.Labels[v1alpha1.LabelTemplateHash] == s.hash,
-		Ready:   ready,
+		Current:  pod.Labels[v1alpha1.LabelTemplateHash] == s.hash,
+		Recycled: known.Spent || s.aged(pod),
+		Ready:    ready,
 		// What is ready but does not say what it does may be busy since before we led.
 		Busy:        known.Busy || ready && !known.Connected,
 		Lost:        known.Lost,
@@ -180,6 +181,18 @@ func (s *scope) worker(pod *corev1.Pod) Worker {
 		Terminating: s.terminating(pod),
 		Terminated:  terminated(pod),
 	}
+}
+
+// aged tells whether a pod is older than workers of the pool are to become; else it has the pool looked at
+// again when it is.
+func (s *scope) aged(pod *corev1.Pod) bool {
+	recycle := s.pool.Spec.Recycle
+	if recycle == nil || recycle.MaxAgeSeconds == nil {
+		return false
+	}
+	left := time.Duration(*recycle.MaxAgeSeconds)*time.Second - s.now.Sub(pod.CreationTimestamp.Time)
+	s.waits = append(s.waits, left)
+	return left <= 0
 }
 
 // terminating tells whether a pod is being deleted, by whomever.

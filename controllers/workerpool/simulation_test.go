@@ -276,6 +276,7 @@ func (c *worldClient) Create(_ context.Context, o client.Object, _ ...client.Cre
 		return apierrors.NewAlreadyExists(pods, o.GetName())
 	}
 	w.uids[o.GetName()]++
+	o.SetCreationTimestamp(metav1.NewTime(w.clock.Now()))
 	o.SetUID(types.UID(fmt.Sprintf("%s#%d", o.GetName(), w.uids[o.GetName()])))
 	w.add(o.(*corev1.Pod).DeepCopy())
 	return nil
@@ -339,7 +340,7 @@ func (w *world) step(random *rand.Rand) {
 	case 9:
 		if ours && pod.DeletionTimestamp.IsZero() && !terminated(pod) {
 			w.ready(name)
-			w.set(name, engine.PodSnapshot{Connected: true, Busy: random.IntN(2) == 0})
+			w.set(name, engine.PodSnapshot{Connected: true, Busy: random.IntN(2) == 0, Spent: random.IntN(10) == 0})
 		}
 	case 10:
 		w.sweep()

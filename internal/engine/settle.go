@@ -68,6 +68,9 @@ func (t *task) ended(a *attempt, r Result) {
 	f := t.verdict(r)
 	j.noteEnd(t, r, f)
 	j.owe(a, t, f != nil)
+	if f != nil && j.pool.config.SpentOnFailure {
+		a.worker.spend()
+	}
 	switch {
 	case t.isHandler():
 		t.handled(f)

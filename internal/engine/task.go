@@ -126,6 +126,7 @@ func (t *task) start(w *podWorker) {
 	token := Token{Job: j.object.UID, Index: t.index, Try: t.lastTry + 1, Epoch: j.engine().epoch}
 	t.know(token)
 	w.take(t, &attempt{token: token, worker: w, unsent: j.atMostOnce() && !t.isHandler()})
+	w.begin()
 	if t.attempt.unsent {
 		j.noteAttempt(t)
 		j.write(0)

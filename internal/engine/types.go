@@ -78,6 +78,10 @@ type PoolConfig struct {
 	Resources worker.ResourceLimits
 	// Files is how many open files the running tasks may have reserved together; 0 is without a limit.
 	Files int
+	// MaxAttempts is how many attempts a worker runs before it is spent; 0 is without a limit.
+	MaxAttempts int
+	// SpentOnFailure: a worker in which an attempt has failed is spent.
+	SpentOnFailure bool
 	// Suspend keeps Jobs from being started.
 	Suspend bool
 	// LostAfter is how long a worker may be without a session before it is given up.
@@ -139,6 +143,8 @@ type PodSnapshot struct {
 	Busy bool
 	// Draining: it is assigned nothing new.
 	Draining bool
+	// Spent: it has run all that it should, and takes nothing new.
+	Spent bool
 	// Lost: it had no session for longer than a worker is waited for, and should be given up.
 	Lost bool
 }

@@ -63,6 +63,11 @@ type podWorker struct {
 	// inFree is true while the worker is in pool.free.
 	inFree bool
 
+	// begun is the number of attempts that were sent here by this leader. The worker is spent when these
+	// are as many as it should run, or when one has failed, if the pool says so.
+	begun int
+	spent bool
+
 	// processed and failed count the Jobs that finished here, once that is stored.
 	processed, failed uint64
 }
@@ -105,6 +110,20 @@ func (w *podWorker) drain() {
 	w.pool.engine.out.PoolChanged(w.pool.config.Key)
 	if w.limits != w.pool.config.Resources || w.slots != w.pool.config.Slots {
 		w.pool.recheck() // it may have been the last that is large enough
+	}
+}
+
+// spend has the worker replaced: it takes no further task.
+func (w *podWorker) spend() {
+	w.spent = true
+	w.drain()
+}
+
+// begin counts an attempt that is sent to the worker.
+func (w *podWorker) begin() {
+	w.begun++
+	if most := w.pool.config.MaxAttempts; most > 0 && w.begun >= most {
+		w.spend()
 	}
 }
 
@@ -307,6 +326,7 @@ func (w *podWorker) snapshot() PodSnapshot {
 		Connected: w.session != nil,
 		Busy:      w.busy(),
 		Draining:  w.draining || w.refuses,
+		Spent:     w.spent,
 		Lost:      w.lost(),
 	}
 }

@@ -88,3 +88,38 @@ func TestAnAttemptThatIsPendingHasNotStarted(t *testing.T) {
 		t.Errorf("%d commands, want the Job sent again", len(p.session.inbox))
 	}
 }
+
+func TestAWorkerThatHasRunEnoughTakesNoMore(t *testing.T) {
+	w, p := lone(t)
+	w.config.MaxAttempts = 2
+	w.engine.SetPool(w.config)
+	for range 3 {
+		w.createJob()
+	}
+	if sent := len(p.session.inbox); sent != 2 {
+		t.Errorf("%d commands, want 2", sent)
+	}
+	if s := w.pool().Snapshot(); !s.Pods[p.uid].Spent || !s.Pods[p.uid].Busy || s.Queued != 1 {
+		t.Errorf("snapshot %+v, want a worker that is spent and busy, and a Job in the queue", s)
+	}
+}
+
+func TestAWorkerInWhichAJobHasFailedTakesNoMoreWhereThePoolSaysSo(t *testing.T) {
+	for _, says := range []bool{false, true} {
+		w, p := lone(t)
+		w.config.SpentOnFailure = says
+		w.engine.SetPool(w.config)
+		for _, code := range []int32{0, 1} {
+			w.createJob()
+			w.receive(p)
+			if w.pool().Snapshot().Pods[p.uid].Spent {
+				t.Error("spent without a failure")
+			}
+			w.end(p, sortedTokens(p.running)[0], Exited, code)
+			w.report(p)
+		}
+		if got := w.pool().Snapshot().Pods[p.uid].Spent; got != says {
+			t.Errorf("spent after a failure: %t, want %t", got, says)
+		}
+	}
+}
