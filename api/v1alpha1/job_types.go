@@ -578,7 +578,8 @@ type JobStatus struct {
 	// +optional
 	QueuedTime *metav1.MicroTime `json:"queuedTime,omitempty"`
 
-	// startTime is when the latest attempt started.
+	// startTime is when the latest attempt started; of an indexed Job, when its
+	// first task did.
 	// +optional
 	StartTime *metav1.MicroTime `json:"startTime,omitempty"`
 
@@ -598,7 +599,7 @@ type JobStatus struct {
 	Retries *int32 `json:"retries,omitempty"`
 
 	// lostWorkers is the number of attempts that ended because their worker was
-	// lost. Five of them fail the Job.
+	// lost. Five of them fail a task.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	LostWorkers *int32 `json:"lostWorkers,omitempty"`
@@ -614,15 +615,18 @@ type JobStatus struct {
 	// +optional
 	Result *JobResult `json:"result,omitempty"`
 
-	// usage of the last attempt that ended.
+	// usage of the last attempt that ended; of an indexed Job, of all of them: the
+	// processor time together, and the most memory of one.
 	// +optional
 	Usage *JobUsage `json:"usage,omitempty"`
 
-	// attempt is the one that runs.
+	// attempt is the one that runs, once that is recorded; of an indexed Job, see
+	// runningIndexes.
 	// +optional
 	Attempt *Attempt `json:"attempt,omitempty"`
 
-	// endedAttempts are the last three that ended, the latest last.
+	// endedAttempts are the last three that ended, the latest last. Indexed Jobs
+	// have none.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=3

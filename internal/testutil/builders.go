@@ -59,7 +59,12 @@ func (b *PoolBuilder) Aging(seconds int32) *PoolBuilder {
 
 // HTTP makes the handler HTTP, with this port.
 func (b *PoolBuilder) HTTP(port int32) *PoolBuilder {
-	b.pool.Spec.Handler = v1alpha1.HandlerSpec{Type: v1alpha1.HandlerHTTP, Port: new(port)}
+	return b.Handler(v1alpha1.HandlerSpec{Type: v1alpha1.HandlerHTTP, Port: new(port)})
+}
+
+// Handler sets spec.handler.
+func (b *PoolBuilder) Handler(handler v1alpha1.HandlerSpec) *PoolBuilder {
+	b.pool.Spec.Handler = handler
 	return b
 }
 

@@ -105,6 +105,13 @@ func TestJobIsRefusedForWhatItRuns(t *testing.T) {
 		"onFailure, empty program":   {job().OnFailure(""), "command must begin with the name of a program"},
 		"onFailure of 200 KiB":       {job().OnFailure(slices.Repeat([]string{strings.Repeat("x", 20_000)}, 10)...), "onFailure may have 128 KiB of command, args and env together"},
 		"onFailure, too many words":  {job().OnFailure(make([]string, 257)...), "spec.onFailure.command: Too many"},
+		"onFailure, too many args":   {handled(job(), func(h *v1alpha1.FailureHandler) { h.Args = make([]string, 1025) }), "spec.onFailure.args: Too many: 1025: must have at most 1024 items"},
+		"onFailure, a long argument": {handled(job(), func(h *v1alpha1.FailureHandler) { h.Args = []string{strings.Repeat("x", 32769)} }), "spec.onFailure.args[0]: Too long"},
+		"onFailure, many variables":  {handled(job(), func(h *v1alpha1.FailureHandler) { h.Env = bigEnv(job(), 257, 1).Obj().Spec.Env }), "spec.onFailure.env: Too many: 257: must have at most 256 items"},
+		"onFailure, equal sign":      {handled(job(), func(h *v1alpha1.FailureHandler) { h.Env = []v1alpha1.EnvVar{{Name: "a=b"}} }), "name may not have an equal sign"},
+		"onFailure, a long value":    {handled(job(), func(h *v1alpha1.FailureHandler) { h.Env = bigEnv(job(), 1, 32769).Obj().Spec.Env }), "spec.onFailure.env[0].value: Too long"},
+		"onFailure, no name":         {handled(job(), func(h *v1alpha1.FailureHandler) { h.Env = []v1alpha1.EnvVar{{}} }), "spec.onFailure.env[0].name"},
+		"onFailure, a long name":     {handled(job(), func(h *v1alpha1.FailureHandler) { h.Env = []v1alpha1.EnvVar{{Name: strings.Repeat("x", 257)}} }), "spec.onFailure.env[0].name: Too long"},
 		"onFailure, too long a word": {job().OnFailure(strings.Repeat("x", 32769)), "spec.onFailure.command[0]: Too long"},
 	})
 }
@@ -114,6 +121,11 @@ func bigEnv(job *testutil.JobBuilder, variables, size int) *testutil.JobBuilder 
 		job.Env(fmt.Sprint("v", i), strings.Repeat("x", size))
 	}
 	return job
+}
+
+// handled gives the Job an onFailure, and changes it.
+func handled(job *testutil.JobBuilder, change func(*v1alpha1.FailureHandler)) *testutil.JobBuilder {
+	return job.OnFailure("true").Spec(func(s *v1alpha1.JobSpec) { change(s.OnFailure) })
 }
 
 func headers(n int) v1alpha1.HTTPRequest {
@@ -228,10 +240,24 @@ func TestJobIsRefusedForWhatIsNotOfItsType(t *testing.T) {
 		"rule of no exit codes":   {`failurePolicy: {rules: [{action: Fail, exitCodes: []}]}`, "exitCodes in body should have at least 1 items"},
 		"rule of no reasons":      {`failurePolicy: {rules: [{action: Fail, reasons: []}]}`, "reasons in body should have at least 1 items"},
 		"onFailure without words": {`onFailure: {}`, "spec.onFailure.command: Required value"},
+		"onFailure of no words":   {`onFailure: {command: []}`, "spec.onFailure.command in body should have at least 1 items"},
+		"onFailure, no args":      {`onFailure: {command: [a], args: []}`, "spec.onFailure.args in body should have at least 1 items"},
+		"onFailure, no variables": {`onFailure: {command: [a], env: []}`, "spec.onFailure.env in body should have at least 1 items"},
+		"no input":                {`stdin: ""`, "spec.stdin in body should be at least 1 chars long"},
+		"no directory":            {`workingDir: ""`, "spec.workingDir in body should be at least 1 chars long"},
+		"nothing at all":          {`{}`, "spec.pool: Required value"},
+		"a pool alone":            {`{pool: demo}`, "command or http must be set"},
+		"no words":                {`{pool: demo, command: []}`, "spec.command in body should have at least 1 items"},
+		"no headers":              {`{pool: demo, http: {path: /, headers: []}}`, "spec.http.headers in body should have at least 1 items"},
+		"no body":                 {`{pool: demo, http: {path: /, body: ""}}`, "spec.http.body in body should be at least 1 chars long"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := NewWithT(t)
-			err := env.Client.Create(t.Context(), fromYAML(t, namespace, "Job", "{pool: demo, command: [\"true\"], "+tc.spec+"}"))
+			spec := tc.spec
+			if !strings.HasPrefix(spec, "{") {
+				spec = `{pool: demo, command: ["true"], ` + spec + `}`
+			}
+			err := env.Client.Create(t.Context(), fromYAML(t, namespace, "Job", spec))
 			g.Expect(apierrors.IsInvalid(err)).To(BeTrue(), "%v", err)
 			g.Expect(err.Error()).To(ContainSubstring(tc.want))
 		})

@@ -10,6 +10,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/workerpool-dev/workerpool/api/v1alpha1"
 	"github.com/workerpool-dev/workerpool/internal/testutil"
 )
 
@@ -37,33 +38,54 @@ func TestWorkerPoolIsRefused(t *testing.T) {
 	const (
 		noCommand   = "the job container may not set command"
 		noProbes    = "the job container may not set probes"
-		noLifecycle = "the job container may not set lifecycle"
+		noLifecycle = "the job container may not set lifecycle: the worker's agent ends its jobs by itself"
+		noPreStop   = "the job container may not set lifecycle.preStop: the worker's agent holds it there"
+		port        = "port must be set for the handler HTTP, and for no other"
 	)
 	hook := &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: []string{"true"}}}}
 	for name, tc := range map[string]struct {
 		pool *testutil.PoolBuilder
 		want string
 	}{
-		"name too long":       {testutil.MakePool(namespace, strings.Repeat("a", 53)), "metadata.name must be a DNS label of at most 52 characters"},
-		"name with a dot":     {testutil.MakePool(namespace, "a.b"), "metadata.name must be a DNS label of at most 52 characters"},
-		"unknown container":   {pool().Container("other"), "container must be the name of one of template.spec.containers"},
-		"command":             {pool().Template(job(func(c *corev1.Container) { c.Command = []string{"sh"} })), noCommand},
-		"command, named":      {pool().Container("job").Template(second(func(c *corev1.Container) { c.Command = []string{"sh"} })), noCommand},
-		"liveness probe":      {pool().Template(job(func(c *corev1.Container) { c.LivenessProbe = probe() })), noProbes},
-		"readiness probe":     {pool().Template(job(func(c *corev1.Container) { c.ReadinessProbe = probe() })), noProbes},
-		"startup probe":       {pool().Template(job(func(c *corev1.Container) { c.StartupProbe = probe() })), noProbes},
-		"probe, named":        {pool().Container("job").Template(second(func(c *corev1.Container) { c.LivenessProbe = probe() })), noProbes},
-		"lifecycle":           {pool().Template(job(func(c *corev1.Container) { c.Lifecycle = hook })), noLifecycle},
-		"lifecycle, named":    {pool().Container("job").Template(second(func(c *corev1.Container) { c.Lifecycle = hook })), noLifecycle},
-		"restart policy":      {pool().Template(func(t *corev1.PodTemplateSpec) { t.Spec.RestartPolicy = corev1.RestartPolicyNever }), "template.spec.restartPolicy must be Always"},
-		"host's processes":    {pool().Template(func(t *corev1.PodTemplateSpec) { t.Spec.HostPID = true }), "template.spec.hostPID may not be true"},
-		"shared processes":    {pool().Template(func(t *corev1.PodTemplateSpec) { t.Spec.ShareProcessNamespace = new(true) }), "template.spec.shareProcessNamespace may not be true"},
-		"negative replicas":   {pool().Replicas(-1), "spec.replicas"},
-		"too many replicas":   {pool().Replicas(10001), "spec.replicas"},
-		"too many slots":      {pool().Slots(257), "spec.slots"},
-		"too large a queue":   {pool().Capacity(100001), "spec.queue.capacity"},
-		"negative drain time": {pool().DrainTimeout(-1), "spec.drainTimeoutSeconds"},
-		"no containers":       {pool().Template(func(t *corev1.PodTemplateSpec) { t.Spec.Containers = []corev1.Container{} }), "must have at least one container"},
+		"name too long":        {testutil.MakePool(namespace, strings.Repeat("a", 53)), "metadata.name must be a DNS label of at most 52 characters"},
+		"name with a dot":      {testutil.MakePool(namespace, "a.b"), "metadata.name must be a DNS label of at most 52 characters"},
+		"unknown container":    {pool().Container("other"), "container must be the name of one of template.spec.containers"},
+		"command":              {pool().Template(job(func(c *corev1.Container) { c.Command = []string{"sh"} })), noCommand},
+		"command, named":       {pool().Container("job").Template(second(func(c *corev1.Container) { c.Command = []string{"sh"} })), noCommand},
+		"liveness probe":       {pool().Template(job(func(c *corev1.Container) { c.LivenessProbe = probe() })), noProbes},
+		"readiness probe":      {pool().Template(job(func(c *corev1.Container) { c.ReadinessProbe = probe() })), noProbes},
+		"startup probe":        {pool().Template(job(func(c *corev1.Container) { c.StartupProbe = probe() })), noProbes},
+		"probe, named":         {pool().Container("job").Template(second(func(c *corev1.Container) { c.LivenessProbe = probe() })), noProbes},
+		"lifecycle":            {pool().Template(job(func(c *corev1.Container) { c.Lifecycle = hook })), noLifecycle},
+		"lifecycle, named":     {pool().Container("job").Template(second(func(c *corev1.Container) { c.Lifecycle = hook })), noLifecycle},
+		"restart policy":       {pool().Template(func(t *corev1.PodTemplateSpec) { t.Spec.RestartPolicy = corev1.RestartPolicyNever }), "template.spec.restartPolicy must be Always"},
+		"host's processes":     {pool().Template(func(t *corev1.PodTemplateSpec) { t.Spec.HostPID = true }), "template.spec.hostPID may not be true"},
+		"shared processes":     {pool().Template(func(t *corev1.PodTemplateSpec) { t.Spec.ShareProcessNamespace = new(true) }), "template.spec.shareProcessNamespace may not be true"},
+		"negative replicas":    {pool().Replicas(-1), "spec.replicas"},
+		"too many replicas":    {pool().Replicas(10001), "spec.replicas"},
+		"too many slots":       {pool().Slots(257), "spec.slots"},
+		"too large a queue":    {pool().Capacity(100001), "spec.queue.capacity"},
+		"negative drain time":  {pool().DrainTimeout(-1), "spec.drainTimeoutSeconds"},
+		"HTTP's preStop":       {pool().HTTP(80).Template(job(func(c *corev1.Container) { c.Lifecycle = hook })), noPreStop},
+		"preStop, named":       {pool().HTTP(80).Container("job").Template(second(func(c *corev1.Container) { c.Lifecycle = hook })), noPreStop},
+		"HTTP without a port":  {pool().Handler(v1alpha1.HandlerSpec{Type: v1alpha1.HandlerHTTP}), port},
+		"Exec with a port":     {pool().Handler(v1alpha1.HandlerSpec{Type: v1alpha1.HandlerExec, Port: new(int32(80))}), port},
+		"a port alone":         {pool().Handler(v1alpha1.HandlerSpec{Port: new(int32(80))}), port},
+		"unknown handler":      {pool().Handler(v1alpha1.HandlerSpec{Type: "GRPC"}), `spec.handler.type: Unsupported value: "GRPC": supported values: "Exec", "HTTP"`},
+		"port 0":               {pool().HTTP(0), "spec.handler.port in body should be greater than or equal to 1"},
+		"port 65536":           {pool().HTTP(65536), "spec.handler.port in body should be less than or equal to 65535"},
+		"negative aging":       {pool().Aging(-1), "spec.queue.agingSeconds in body should be greater than or equal to 0"},
+		"too slow an aging":    {pool().Aging(31536001), "spec.queue.agingSeconds in body should be less than or equal to 31536000"},
+		"negative retention":   {pool().Retain(-1), "spec.retention.maxFinished in body should be greater than or equal to 0"},
+		"too much retention":   {pool().Retain(1000001), "spec.retention.maxFinished in body should be less than or equal to 1000000"},
+		"no defaults":          {pool().Defaults(v1alpha1.JobDefaults{}), "spec.jobDefaults in body should have at least 1 properties"},
+		"default retries":      {pool().Defaults(v1alpha1.JobDefaults{MaxRetries: new(int32(-1))}), "spec.jobDefaults.maxRetries in body should be greater than or equal to 0"},
+		"default backoff":      {pool().Defaults(v1alpha1.JobDefaults{Backoff: &v1alpha1.Backoff{Factor: new(int32(0))}}), "spec.jobDefaults.backoff.factor in body should be greater than or equal to 1"},
+		"default timeout":      {pool().Defaults(v1alpha1.JobDefaults{TimeoutSeconds: new(int32(0))}), "spec.jobDefaults.timeoutSeconds in body should be greater than or equal to 1"},
+		"default time to live": {pool().Defaults(v1alpha1.JobDefaults{TTLSecondsAfterFinished: new(int32(-1))}), "spec.jobDefaults.ttlSecondsAfterFinished in body should be greater than or equal to 0"},
+		"default processors":   {pool().Defaults(v1alpha1.JobDefaults{Resources: cpus("0")}), cpu},
+		"default files":        {pool().Defaults(v1alpha1.JobDefaults{Resources: &v1alpha1.JobResources{Files: new(int32(3))}}), "spec.jobDefaults.resources.files in body should be greater than or equal to 4"},
+		"no containers":        {pool().Template(func(t *corev1.PodTemplateSpec) { t.Spec.Containers = []corev1.Container{} }), "must have at least one container"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := NewWithT(t)
@@ -72,6 +94,11 @@ func TestWorkerPoolIsRefused(t *testing.T) {
 			g.Expect(err.Error()).To(ContainSubstring(tc.want))
 		})
 	}
+}
+
+var allDefaults = v1alpha1.JobDefaults{
+	MaxRetries: new(int32(3)), Backoff: &v1alpha1.Backoff{}, TimeoutSeconds: new(int32(60)),
+	Resources: cpus("500m"), TTLSecondsAfterFinished: new(int32(0)),
 }
 
 func TestWorkerPoolIsTaken(t *testing.T) {
@@ -83,7 +110,15 @@ func TestWorkerPoolIsTaken(t *testing.T) {
 		"command of another container": pool("other").Container("job").Template(job(func(c *corev1.Container) { c.Command = []string{"sh"} })).Template(second(func(*corev1.Container) {})),
 		"probes of another container":  pool("probes").Template(second(func(c *corev1.Container) { c.LivenessProbe = probe() })),
 		"restart policy Always":        pool("always").Template(func(t *corev1.PodTemplateSpec) { t.Spec.RestartPolicy = corev1.RestartPolicyAlways }),
-		"processes not shared":         pool("own").Template(func(t *corev1.PodTemplateSpec) { t.Spec.ShareProcessNamespace = new(false) }),
+		"server": pool("server").HTTP(8080).Template(job(func(c *corev1.Container) {
+			c.Command, c.ReadinessProbe = []string{"serve"}, probe()
+			c.Lifecycle = &corev1.Lifecycle{PostStart: &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: []string{"true"}}}}
+		})),
+		"server that sees all": pool("all").HTTP(8080).Template(func(t *corev1.PodTemplateSpec) { t.Spec.ShareProcessNamespace = new(true) }),
+		"strict order":         pool("strict").Aging(0),
+		"all kept":             pool("keep").Retain(0),
+		"a default of each":    pool("defaults").Defaults(allDefaults),
+		"processes not shared": pool("own").Template(func(t *corev1.PodTemplateSpec) { t.Spec.ShareProcessNamespace = new(false) }),
 	} {
 		t.Run(name, func(t *testing.T) {
 			NewWithT(t).Expect(env.Client.Create(t.Context(), b.Obj())).To(Succeed())
@@ -99,9 +134,35 @@ func TestWorkerPoolDefaults(t *testing.T) {
 	g.Expect(env.Client.Create(t.Context(), pool)).To(Succeed())
 	g.Expect(pool.Spec.Replicas).To(BeNil(), "an autoscaler must be able to own it")
 	g.Expect(pool.Spec.Slots).To(Equal(int32(1)))
-	g.Expect(pool.Spec.Queue.Capacity).To(Equal(int32(1000)))
+	g.Expect(pool.Spec.Handler).To(Equal(v1alpha1.HandlerSpec{Type: v1alpha1.HandlerExec}))
+	g.Expect(pool.Spec.Queue).To(Equal(v1alpha1.QueueSpec{Capacity: 1000, AgingSeconds: new(int32(300))}))
+	g.Expect(pool.Spec.JobDefaults).To(BeNil())
+	g.Expect(pool.Spec.Retention.MaxFinished).To(HaveValue(Equal(int32(1000))))
 	g.Expect(pool.Spec.DrainTimeoutSeconds).To(HaveValue(Equal(int32(300))))
 	g.Expect(pool.Spec.Template.Labels).To(HaveKeyWithValue("team", "a"))
+}
+
+// What a pool says in part is completed.
+func TestWorkerPoolDefaultsWithinItsParts(t *testing.T) {
+	g := NewWithT(t)
+	pool := testutil.MakePool(env.Namespace(t, nil), "demo").Capacity(7).
+		Defaults(v1alpha1.JobDefaults{Backoff: &v1alpha1.Backoff{Factor: new(int32(1))}}).Obj()
+	g.Expect(env.Client.Create(t.Context(), pool)).To(Succeed())
+	g.Expect(pool.Spec.Queue).To(Equal(v1alpha1.QueueSpec{Capacity: 7, AgingSeconds: new(int32(300))}))
+	g.Expect(pool.Spec.JobDefaults).To(Equal(&v1alpha1.JobDefaults{Backoff: &v1alpha1.Backoff{
+		InitialSeconds: new(int32(1)), Factor: new(int32(1)), MaxSeconds: new(int32(300)),
+	}}))
+}
+
+// Each field of a pool may be changed, its defaults for Jobs too.
+func TestWorkerPoolMayChange(t *testing.T) {
+	g := NewWithT(t)
+	pool := testutil.MakePool(env.Namespace(t, nil), "demo").Defaults(v1alpha1.JobDefaults{Resources: cpus("1")}).Obj()
+	g.Expect(env.Client.Create(t.Context(), pool)).To(Succeed())
+	pool.Spec.JobDefaults.Resources = cpus("2")
+	pool.Spec.Handler = v1alpha1.HandlerSpec{Type: v1alpha1.HandlerHTTP, Port: new(int32(80))}
+	pool.Spec.Queue.AgingSeconds, pool.Spec.Retention.MaxFinished = new(int32(0)), new(int32(0))
+	g.Expect(env.Client.Update(t.Context(), pool)).To(Succeed())
 }
 
 // Scale is what `kubectl scale` and autoscalers use.

@@ -33,7 +33,8 @@ func (f *fixture) server() (*corev1.ConfigMap, *v1alpha1.WorkerPool) {
 	}
 	pool := f.pool().Slots(4).Template(func(t *corev1.PodTemplateSpec) {
 		c := &t.Spec.Containers[0]
-		c.Command = []string{"httpd", "-f", "-p", "8080", "-h", "/www"}
+		// The first process of a container ignores SIGTERM, unless it says otherwise as most servers do.
+		c.Command = []string{"sh", "-c", `trap 'kill $!; exit' TERM; httpd -f -p 8080 -h /www & wait`}
 		c.VolumeMounts = []corev1.VolumeMount{{Name: "scripts", MountPath: "/www/cgi-bin"}}
 		t.Spec.Volumes = []corev1.Volume{{Name: "scripts", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
 			LocalObjectReference: corev1.LocalObjectReference{Name: "scripts"}, DefaultMode: new(int32(0o555)),

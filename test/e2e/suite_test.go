@@ -14,9 +14,13 @@ import (
 	. "github.com/onsi/gomega"
 	"github.com/onsi/gomega/types"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	apitypes "k8s.io/apimachinery/pkg/types"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -153,6 +157,87 @@ func (f *fixture) awaitPool(matcher types.GomegaMatcher) *v1alpha1.WorkerPool {
 	var pool *v1alpha1.WorkerPool
 	f.Eventually(func() *v1alpha1.WorkerPool { pool = f.getPool(); return pool }, patience, 50*time.Millisecond).Should(matcher)
 	return pool
+}
+
+// run runs a shell script as a Job of the pool demo, which must succeed, and returns its output.
+func (f *fixture) run(name, script string) string {
+	f.t.Helper()
+	f.create(f.job(name, script).Obj())
+	job := f.awaitJob(name, finished())
+	f.Expect(job).To(inState(v1alpha1.JobSucceeded, ""), "%+v", job.Status)
+	return output(job)
+}
+
+// block takes the pool's only slot, until the function that it returns is called.
+func (f *fixture) block() (release func()) {
+	f.t.Helper()
+	f.create(f.job("blocker", "sleep 3600").Grace(0).Obj())
+	f.awaitJob("blocker", inState(v1alpha1.JobRunning, ""))
+	return func() { f.t.Helper(); f.delete("blocker") }
+}
+
+// patch merges the JSON into an object.
+func (f *fixture) patch(o client.Object, json string) {
+	f.t.Helper()
+	f.Expect(cluster.Patch(f.ctx, o, client.RawPatch(apitypes.MergePatchType, []byte(json)))).To(Succeed())
+}
+
+// delete deletes a Job.
+func (f *fixture) delete(name string) {
+	f.t.Helper()
+	f.Expect(cluster.Delete(f.ctx, f.get(name))).To(Succeed())
+}
+
+// gone tells whether there is no such Job.
+func (f *fixture) gone(name string) func() bool {
+	return func() bool {
+		err := cluster.Get(f.ctx, client.ObjectKey{Namespace: f.namespace, Name: name}, &v1alpha1.Job{})
+		return apierrors.IsNotFound(err)
+	}
+}
+
+// expectNoProcess fails if the pool's worker has a process with this text in its command line. The pool
+// must have one worker.
+func (f *fixture) expectNoProcess(text string) {
+	f.t.Helper()
+	f.run("look-for-"+text, "ps | grep -v grep | grep "+text+"; test $? = 1")
+}
+
+// small asks for so much memory for the job container, of which the agent has 32 MiB.
+func small(memory string) func(*corev1.PodTemplateSpec) {
+	return func(t *corev1.PodTemplateSpec) {
+		t.Spec.Containers[0].Resources.Requests = corev1.ResourceList{
+			corev1.ResourceCPU: resource.MustParse("20m"), corev1.ResourceMemory: resource.MustParse(memory),
+		}
+	}
+}
+
+// output is the end of what a Job has written.
+func output(job *v1alpha1.Job) string {
+	if job.Status.Result == nil {
+		return ""
+	}
+	return job.Status.Result.Output
+}
+
+// finished matches a Job in a final state.
+func finished() types.GomegaMatcher {
+	return WithTransform(func(job *v1alpha1.Job) bool { return job.Status.State.Finished() }, BeTrue())
+}
+
+// startedTimes matches a Job that was started so often, with so many retries that count.
+func startedTimes(attempts, retries int32) types.GomegaMatcher {
+	return And(
+		WithTransform(func(job *v1alpha1.Job) int32 { return ptr.Deref(job.Status.Attempts, 0) }, Equal(attempts)),
+		WithTransform(func(job *v1alpha1.Job) int32 { return ptr.Deref(job.Status.Retries, 0) }, Equal(retries)),
+	)
+}
+
+// holding matches a pool with so many Jobs in its queue and so many that run.
+func holding(queued, active int64) types.GomegaMatcher {
+	return And(
+		HaveField("Status.QueueSize", HaveValue(Equal(queued))), HaveField("Status.ActiveJobs", HaveValue(Equal(active))),
+	)
 }
 
 // inState matches a Job in the state, for the reason.
