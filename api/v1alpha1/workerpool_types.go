@@ -137,7 +137,7 @@ type WorkerPoolSpec struct {
 	// and the workers stay.
 	// +optional
 	// +default=false
-	Suspend *bool `json:"suspend,omitempty"` //nolint:kubeapilinter // as in batch/v1
+	Suspend *bool `json:"suspend,omitempty"`
 }
 
 // RecycleSpec says when a worker is replaced. One that has run enough takes no further Jobs, ends what it
@@ -162,7 +162,7 @@ type RecycleSpec struct {
 	// onFailure replaces a worker in which a try has failed.
 	// +optional
 	// +default=false
-	OnFailure *bool `json:"onFailure,omitempty"` //nolint:kubeapilinter // a name like those of policies would say less
+	OnFailure *bool `json:"onFailure,omitempty"`
 }
 
 // PoolLimits bound what a pool takes of the cluster. What is unset is not bounded.

@@ -116,7 +116,7 @@ func (a *Agent) limitMemoryLocked(at *attempt, limit int64) time.Duration {
 		return time.Duration(float64(limit-at.memory) / fillRate * float64(time.Second))
 	}
 	if a.endLocked(at, 0, pb.Outcome_OUTCOME_MEMORY_EXCEEDED) {
-		at.message = fmt.Sprintf("took %s, its limit is %s", mebibytes(at.memory), mebibytes(limit))
+		at.message = fmt.Sprintf("The command took %s of memory, and its limit is %s.", mebibytes(at.memory), mebibytes(limit))
 	}
 	return sampleInterval
 }

@@ -40,7 +40,7 @@ func TestAnAttemptThatTakesTooMuchMemoryIsKilled(t *testing.T) {
 				t.Errorf("result %v", r)
 			}
 			var took, limit float64
-			_, err := fmt.Sscanf(r.GetMessage(), "took %f MiB, its limit is %f MiB", &took, &limit)
+			_, err := fmt.Sscanf(r.GetMessage(), "The command took %f MiB of memory, and its limit is %f MiB.", &took, &limit)
 			if err != nil || limit*mebibyte != float64(test.limit) || took <= limit {
 				t.Errorf("message %q", r.GetMessage())
 			}

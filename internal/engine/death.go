@@ -44,12 +44,11 @@ func (w *podWorker) bury() {
 		guilty = furthestOver(orphans)
 	}
 	for _, t := range orphans {
-		switch {
-		case t == guilty:
+		if t == guilty {
 			t.runOutOfMemory()
-		default:
-			t.lose(guilty != nil)
+			continue
 		}
+		t.lose(guilty != nil)
 	}
 }
 

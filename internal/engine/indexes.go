@@ -43,7 +43,7 @@ func restoreIndexes(j *job, status *v1alpha1.JobStatus) *indexes {
 	for index := range x.failed.all() {
 		x.succeeded.remove(index)
 	}
-	for _, part := range strings.Split(status.RetriedIndexes, ",") {
+	for part := range strings.SplitSeq(status.RetriedIndexes, ",") {
 		t, ok := parseRetried(part, j)
 		if ok && !x.has(t.index) && j.tasks[t.index] == nil {
 			j.tasks[t.index] = t
@@ -187,18 +187,20 @@ func (s *indexSet) String() string {
 // parse adds what String wrote, of indexes below the size. What is not of its form is left out: a task too
 // many is run again, and nothing is lost.
 func (s *indexSet) parse(text string, size int32) {
-	for _, part := range strings.Split(text, ",") {
+	next := int64(0) // they ascend, so that no text takes longer than the size to read
+	for part := range strings.SplitSeq(text, ",") {
 		left, right, isRange := strings.Cut(part, "-")
 		first, err := strconv.ParseInt(left, 10, 32)
 		last := first
 		if isRange && err == nil {
 			last, err = strconv.ParseInt(right, 10, 32)
 		}
-		if err != nil || first < 0 {
+		if err != nil || first < next {
 			continue
 		}
 		for i := first; i <= last && i < int64(size); i++ {
 			s.add(int32(i))
 		}
+		next = max(first, last) + 1
 	}
 }

@@ -52,7 +52,7 @@ func TestAJobHasNoVariablesOfAnother(t *testing.T) {
 	f.create(f.job("second", "env").Env("MINE", "yes").Obj())
 	out := output(f.awaitJob("second", inState(v1alpha1.JobSucceeded, "")))
 	f.Expect(out).To(ContainSubstring("MINE=yes\n"))
-	f.Expect(out).NotTo(Or(ContainSubstring("swordfish"), ContainSubstring("JOB_COMPLETION_INDEX"), ContainSubstring("WORKERPOOL_")))
+	f.Expect(out).NotTo(Or(ContainSubstring("swordfish"), ContainSubstring("JOB_COMPLETION_INDEX"), ContainSubstring("WORKERPOOL_CA")))
 }
 
 // crash ends a worker at once, with all that it runs.

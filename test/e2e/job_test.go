@@ -79,11 +79,12 @@ func TestAJobsJobsWaitForAnotherPoolWhenTheirsIsDeleted(t *testing.T) {
 	pool := f.pool().Obj()
 	f.create(pool)
 	f.awaitPool(ready("1/1"))
-	f.create(f.job("running", "sleep 3; echo done").Obj())
+	f.create(f.job("running", "until test -e /tmp/go; do sleep 0.1; done; echo done").Obj())
 	f.awaitJob("running", inState(v1alpha1.JobRunning, ""))
 	f.create(f.job("queued", "true").Obj())
 	f.awaitJob("queued", inState(v1alpha1.JobQueued, ""))
 	f.Expect(cluster.Delete(f.ctx, pool)).To(Succeed())
+	f.kubectl("exec", "demo-0", "-c", "worker", "--", "touch", "/tmp/go")
 	f.awaitJob("running", inState(v1alpha1.JobSucceeded, ""))
 	f.awaitJob("queued", inState(v1alpha1.JobPending, v1alpha1.ReasonPoolNotFound))
 	f.Eventually(func() error { return client.IgnoreNotFound(cluster.Get(f.ctx, client.ObjectKeyFromObject(pool), pool)) }, patience).Should(Succeed())
@@ -155,8 +156,7 @@ func TestJobsBeyondTheCapacityWaitAndRun(t *testing.T) {
 	f := setup(t)
 	f.create(f.pool().Capacity(5).Obj())
 	f.awaitPool(ready("1/1"))
-	f.create(f.job("blocker", "sleep 5").Obj())
-	f.awaitJob("blocker", inState(v1alpha1.JobRunning, ""))
+	release := f.block()
 	for i := range 30 {
 		f.create(f.job(fmt.Sprintf("job-%02d", i), "true").Obj())
 	}
@@ -164,6 +164,7 @@ func TestJobsBeyondTheCapacityWaitAndRun(t *testing.T) {
 	f.Expect(job.Status.Message).To(ContainSubstring("5 Jobs"))
 	f.awaitPool(withCondition(v1alpha1.PoolQueueFull, "True", v1alpha1.ReasonCapacity))
 	f.Expect(*f.getPool().Status.QueueSize).To(BeEquivalentTo(5))
+	release()
 	for i := range 30 {
 		f.awaitJob(fmt.Sprintf("job-%02d", i), inState(v1alpha1.JobSucceeded, ""))
 	}
