@@ -96,8 +96,14 @@ else
 	@$(MAKE) cluster-up || { echo 'test-e2e: no cluster can be started here; E2E=0 leaves these tests out.' >&2; exit 1; }
 	@$(MAKE) deploy
 	@env=$$($(MAKE) -s cluster-env); eval "$$env"; set -x; \
-	go test -count=1 -timeout=30m ./test/e2e/...
+	go test -count=1 -timeout=30m -parallel=6 ./test/e2e/...
 endif
+
+.PHONY: soak
+soak: ## Run what takes longer than a test should: more seeds, and ten times the Jobs; needs a cluster with the operator.
+	go test -count=1 -timeout=60m ./internal/engine -run TestSimulation -sim.seeds=30000
+	@env=$$($(MAKE) -s cluster-env); eval "$$env"; set -x; \
+	SOAK=1 go test -count=1 -timeout=60m ./test/e2e/ -run TestManyJobs
 
 .PHONY: bench-lib
 bench-lib: ## Compare the library with its peers: prints tables, writes build/bench-lib.json.

@@ -113,7 +113,7 @@ type JobSpec struct {
 	// http is the request to make, for pools whose handler is HTTP.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="http is immutable: make a new Job"
-	HTTP *HTTPRequest `json:"http,omitempty"`
+	HTTP *HTTPRequest `json:"http,omitzero"`
 
 	// priority of the Job in its pool's queue: higher goes first. One step is
 	// worth the pool's queue.agingSeconds of waiting.
@@ -128,7 +128,7 @@ type JobSpec struct {
 	// +kubebuilder:validation:XValidation:rule="has(self.cpu) == has(oldSelf.cpu) && has(self.memory) == has(oldSelf.memory) && (has(self.files) ? self.files : 0) == (has(oldSelf.files) ? oldSelf.files : 0)",message="resources is immutable: make a new Job"
 	// +kubebuilder:validation:XValidation:rule="!has(self.cpu) || !has(oldSelf.cpu) || size(string(self.cpu)) <= 64 && string(self.cpu).matches('^[0-9]+([.][0-9]+)?([numkMGTPE]|[KMGTPE]i)?$') && quantity(string(self.cpu)).compareTo(quantity(string(oldSelf.cpu))) == 0",message="resources is immutable: make a new Job"
 	// +kubebuilder:validation:XValidation:rule="!has(self.memory) || !has(oldSelf.memory) || size(string(self.memory)) <= 64 && string(self.memory).matches('^[0-9]+([.][0-9]+)?([numkMGTPE]|[KMGTPE]i)?$') && quantity(string(self.memory)).compareTo(quantity(string(oldSelf.memory))) == 0",message="resources is immutable: make a new Job"
-	Resources *JobResources `json:"resources,omitempty"`
+	Resources *JobResources `json:"resources,omitzero"`
 
 	// maxRetries is how often a task that failed is tried again after the first
 	// try: that of the pool's jobDefaults if unset, else 0. Tries that were cut
@@ -149,7 +149,7 @@ type JobSpec struct {
 	// matches, a failed task is retried as often as maxRetries says.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="failurePolicy is immutable: make a new Job"
-	FailurePolicy *FailurePolicy `json:"failurePolicy,omitempty"`
+	FailurePolicy *FailurePolicy `json:"failurePolicy,omitzero"`
 
 	// timeoutSeconds is how long one try may run: that of the pool's jobDefaults
 	// if unset, else there is no limit. Then all processes of the try get SIGTERM,
@@ -234,7 +234,7 @@ type JobSpec struct {
 	// is recorded. It runs at least once.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="onFailure is immutable: make a new Job"
-	OnFailure *FailureHandler `json:"onFailure,omitempty"`
+	OnFailure *FailureHandler `json:"onFailure,omitzero"`
 
 	// ttlSecondsAfterFinished is how long the Job is kept after it has finished;
 	// then it is deleted. It is that of the pool's jobDefaults if unset, else

@@ -95,7 +95,7 @@ type WorkerPoolSpec struct {
 
 	// jobDefaults are for Jobs that do not say otherwise.
 	// +optional
-	JobDefaults *JobDefaults `json:"jobDefaults,omitempty"`
+	JobDefaults *JobDefaults `json:"jobDefaults,omitzero"`
 
 	// retention bounds the finished Jobs that are kept.
 	// +optional
@@ -104,7 +104,7 @@ type WorkerPoolSpec struct {
 
 	// limits bound what the pool takes of the cluster.
 	// +optional
-	Limits *PoolLimits `json:"limits,omitempty"`
+	Limits *PoolLimits `json:"limits,omitzero"`
 
 	// update is how workers are replaced when the template changes.
 	// +optional
@@ -113,7 +113,7 @@ type WorkerPoolSpec struct {
 
 	// recycle replaces workers that have served for some time, by the rules of update.
 	// +optional
-	Recycle *RecycleSpec `json:"recycle,omitempty"`
+	Recycle *RecycleSpec `json:"recycle,omitzero"`
 
 	// drainTimeoutSeconds is how long a worker that is being removed may go on
 	// with the Jobs it runs. It becomes the pods' terminationGracePeriodSeconds,
@@ -161,7 +161,6 @@ type RecycleSpec struct {
 
 	// onFailure replaces a worker in which a try has failed.
 	// +optional
-	// +default=false
 	OnFailure *bool `json:"onFailure,omitempty"`
 }
 
@@ -247,6 +246,7 @@ const (
 
 // HandlerSpec is how the workers of a pool run Jobs.
 //
+// +kubebuilder:validation:MinProperties=1
 // +kubebuilder:validation:XValidation:rule="(self.type == 'HTTP') == has(self.port)",message="port must be set for the handler HTTP, and for no other"
 type HandlerSpec struct {
 	// type is Exec, where a Job is a command that is run in the job container; or
@@ -287,7 +287,7 @@ type JobDefaults struct {
 
 	// resources of Jobs: each of them that a Job does not set itself.
 	// +optional
-	Resources *JobResources `json:"resources,omitempty"`
+	Resources *JobResources `json:"resources,omitzero"`
 
 	// ttlSecondsAfterFinished of Jobs that have none.
 	// +optional

@@ -98,6 +98,12 @@ func (b *PoolBuilder) Template(change func(*corev1.PodTemplateSpec)) *PoolBuilde
 	return b
 }
 
+// Spec changes the spec.
+func (b *PoolBuilder) Spec(change func(*v1alpha1.WorkerPoolSpec)) *PoolBuilder {
+	change(&b.pool.Spec)
+	return b
+}
+
 // UID sets metadata.uid, for pools that no API server sees.
 func (b *PoolBuilder) UID(uid string) *PoolBuilder {
 	b.pool.UID = types.UID(uid)

@@ -8,6 +8,7 @@ import (
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
@@ -43,6 +44,10 @@ func TestWorkerPoolIsRefused(t *testing.T) {
 		port        = "port must be set for the handler HTTP, and for no other"
 	)
 	hook := &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: []string{"true"}}}}
+	with := func(change func(*v1alpha1.WorkerPoolSpec)) *testutil.PoolBuilder { return pool().Spec(change) }
+	update := func(surge, unavailable int32) v1alpha1.UpdateSpec {
+		return v1alpha1.UpdateSpec{MaxSurge: new(surge), MaxUnavailable: new(unavailable)}
+	}
 	for name, tc := range map[string]struct {
 		pool *testutil.PoolBuilder
 		want string
@@ -85,6 +90,19 @@ func TestWorkerPoolIsRefused(t *testing.T) {
 		"default time to live": {pool().Defaults(v1alpha1.JobDefaults{TTLSecondsAfterFinished: new(int32(-1))}), "spec.jobDefaults.ttlSecondsAfterFinished in body should be greater than or equal to 0"},
 		"default processors":   {pool().Defaults(v1alpha1.JobDefaults{Resources: cpus("0")}), cpu},
 		"default files":        {pool().Defaults(v1alpha1.JobDefaults{Resources: &v1alpha1.JobResources{Files: new(int32(3))}}), "spec.jobDefaults.resources.files in body should be greater than or equal to 4"},
+		"no limits":            {with(func(s *v1alpha1.WorkerPoolSpec) { s.Limits = &v1alpha1.PoolLimits{} }), "spec.limits in body should have at least 1 properties"},
+		"limit of 0 cpu":       {with(func(s *v1alpha1.WorkerPoolSpec) { s.Limits = &v1alpha1.PoolLimits{CPU: new(resource.MustParse("0"))} }), cpu},
+		"limit of half a byte": {with(func(s *v1alpha1.WorkerPoolSpec) {
+			s.Limits = &v1alpha1.PoolLimits{Memory: new(resource.MustParse("500m"))}
+		}), "memory must be a whole number of bytes above 0"},
+		"limit of 0 files":     {with(func(s *v1alpha1.WorkerPoolSpec) { s.Limits = &v1alpha1.PoolLimits{Files: new(int32(0))} }), "spec.limits.files in body should be greater than or equal to 1"},
+		"no update":            {with(func(s *v1alpha1.WorkerPoolSpec) { s.Update = update(0, 0) }), "maxSurge and maxUnavailable may not both be 0: no worker could be replaced"},
+		"negative surge":       {with(func(s *v1alpha1.WorkerPoolSpec) { s.Update = update(-1, 1) }), "spec.update.maxSurge in body should be greater than or equal to 0"},
+		"negative unavailable": {with(func(s *v1alpha1.WorkerPoolSpec) { s.Update = update(1, -1) }), "spec.update.maxUnavailable in body should be greater than or equal to 0"},
+		"no recycling":         {with(func(s *v1alpha1.WorkerPoolSpec) { s.Recycle = &v1alpha1.RecycleSpec{} }), "spec.recycle in body should have at least 1 properties"},
+		"recycling after 0":    {with(func(s *v1alpha1.WorkerPoolSpec) { s.Recycle = &v1alpha1.RecycleSpec{MaxJobs: new(int32(0))} }), "spec.recycle.maxJobs in body should be greater than or equal to 1"},
+		"recycling at once":    {with(func(s *v1alpha1.WorkerPoolSpec) { s.Recycle = &v1alpha1.RecycleSpec{MaxAgeSeconds: new(int32(59))} }), "spec.recycle.maxAgeSeconds in body should be greater than or equal to 60"},
+		"lost too soon":        {with(func(s *v1alpha1.WorkerPoolSpec) { s.WorkerLostTimeoutSeconds = new(int32(29)) }), "spec.workerLostTimeoutSeconds in body should be greater than or equal to 30"},
 		"no containers":        {pool().Template(func(t *corev1.PodTemplateSpec) { t.Spec.Containers = []corev1.Container{} }), "must have at least one container"},
 	} {
 		t.Run(name, func(t *testing.T) {
