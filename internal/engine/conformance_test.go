@@ -58,7 +58,7 @@ func newCluster(t *testing.T, workers, capacity int) *cluster {
 	c := &cluster{wake: make(chan struct{}, 1), over: make(chan struct{}), jobs: map[types.UID]*clusterJob{}}
 	c.engine = New(time.Now, c)
 	c.engine.Begin(Epoch{LeaseCreated: 1})
-	c.engine.SetPool(PoolConfig{Key: poolKey, UID: "pool", Capacity: capacity, Slots: 1})
+	c.engine.SetPool(PoolConfig{Key: poolKey, UID: "pool", Capacity: capacity, Slots: 1, LostAfter: workerLost})
 	var pods []WorkerPod
 	for i := range workers {
 		name := fmt.Sprintf("pool-%d", i)

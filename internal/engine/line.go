@@ -225,11 +225,17 @@ func (p *pool) admit(j *job) {
 // reconsider looks again at the jobs that stand aside, because the pool has changed.
 func (p *pool) reconsider() {
 	for _, j := range p.engine.sorted() {
-		switch {
-		case j.pool != p:
-		case j.place == parked:
+		if j.pool == p && j.place == parked {
 			p.engine.out.Look(j.object.JobRef)
-		case j.place == queued:
+		}
+	}
+	p.recheck()
+}
+
+// recheck parks the queued jobs that can't be run any more.
+func (p *pool) recheck() {
+	for _, j := range p.engine.sorted() {
+		if j.pool == p && j.place == queued {
 			j.takePlace()
 		}
 	}

@@ -152,3 +152,72 @@ func TestStatesAreDueOnceTheyHaveLasted(t *testing.T) {
 		t.Errorf("%s, want %s", got, want)
 	}
 }
+
+// Whoever runs an index that the Job does not have is no agent of this Job.
+func TestWhatIsNoTaskOfItsJobIsEndedAndForgotten(t *testing.T) {
+	for _, index := range []int32{-1, 2, 3, 1 << 30} { // 2 is onFailure's, and it is not its time
+		w, p := room(t, 3)
+		uid := w.create(command(items("a", "b")))
+		stray := Token{Job: uid, Index: index, Try: 9, Epoch: w.epoch}
+		p.running[stray] = &simProcess{job: w.jobs[uid].job.Name, started: w.now}
+		p.results = append(p.results, Result{Token: stray, JobName: w.jobs[uid].job.Name, Outcome: TimedOut})
+		w.report(p)
+		w.turn()
+		if p.running[stray] != nil || len(p.results) != 0 {
+			t.Errorf("index %d runs on, or its result is kept", index)
+		}
+		w.wantRuns(uid, 0, 1)
+	}
+}
+
+// The next leader may hear of Jobs before it hears of pods.
+func TestAJobWhoseWorkerTurnsOutToBeGoneRunsAgain(t *testing.T) {
+	w, p := lone(t)
+	uid := w.runJob()
+	w.live(time.Second)
+	p.gone, p.running, p.session = true, nil, nil
+	w.epoch.Transitions++
+	w.engine = New(func() time.Time { return w.now }, w)
+	w.engine.Begin(w.epoch)
+	w.engine.SetPool(w.config)
+	if err := w.pool().Start(); err != nil {
+		t.Fatalf("start: %v", err)
+	}
+	w.submit(uid)
+	if s := w.pool().Snapshot(); s.Active != 1 || !s.Pods[p.uid].Busy {
+		t.Errorf("snapshot %+v, want it to run as far as is known", s)
+	}
+	w.join()
+	w.turn()
+	w.wantRuns(uid, 0)
+	if n := deref(w.engine.jobs[uid].status.LostWorkers); n != 1 {
+		t.Errorf("%d lost workers, want 1", n)
+	}
+}
+
+// Somebody may have written nonsense to the status, by hand.
+func TestAStoredStatusThatMakesNoSenseCostsNoTask(t *testing.T) {
+	w, _ := lone(t)
+	uid := w.create(command(completions(3), suspended))
+	w.jobs[uid].job.Status = v1alpha1.JobStatus{
+		State: v1alpha1.JobRunning, SucceededIndexes: "2,5-9,x,-1", FailedIndexes: "7", RetriedIndexes: "9:1:1,1:2,1:2:3",
+		RunningIndexes: []v1alpha1.WorkerIndexes{{Worker: "gone", PodUID: "gone", Indexes: "4-8"}, {Worker: "gone too", PodUID: "gone too", Indexes: "2"}},
+		Attempt:        &v1alpha1.Attempt{Token: "nonsense", PodUID: "gone"},
+	}
+	w.drop(w.pods[0])
+	w.lead()
+	w.connect(w.pods[0])
+	w.suspend(uid, false)
+	w.turn()
+	w.wantRuns(uid, 0, 1)
+	if a := w.assignment(uid, 1); a.Token.Try != 4 {
+		t.Errorf("try %d of the retried task, want 4", a.Token.Try)
+	}
+	w.exit(uid, 0, 0)
+	w.exit(uid, 1, 0)
+	w.turn()
+	w.wantState(uid, v1alpha1.JobSucceeded, "")
+	if w.jobs[uid].starts[2] != 0 || deref(w.status(uid).LostWorkers) != 0 {
+		t.Errorf("started %v, stored: %s", w.jobs[uid].starts, describeStatus(w.status(uid)))
+	}
+}

@@ -179,7 +179,7 @@ func (w *world) checkStart(a Assignment) {
 	stored := w.jobs[a.Token.Job]
 	spec, status := stored.job.Spec, &stored.job.Status
 	size := sizeOf(spec)
-	if after := spec.StartAfter; after != nil && w.now.Before(after.Time) {
+	if after := spec.StartAfter; after != nil && a.Token.Index < size && w.now.Before(after.Time) {
 		w.fail("%s is started before its time", a.Token.Job)
 	}
 	if spec.Execution == v1alpha1.AtMostOnce && a.Token.Index < size {

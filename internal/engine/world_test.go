@@ -28,6 +28,8 @@ type world struct {
 	now    time.Time
 	epoch  Epoch
 	engine *Engine
+	// config is that of the pool, and what new pods are made from. See configure.
+	config PoolConfig
 
 	jobs  map[types.UID]*storedJob
 	pods  []*simPod
@@ -51,12 +53,17 @@ type storedJob struct {
 	exits map[int32][]int32
 	// starts are how often each task was started.
 	starts map[int32]int
+	// writes is how often its status was stored.
+	writes int
 }
 
 // simPod is a worker pod with its agent.
 type simPod struct {
 	uid         types.UID
 	ordinal     int
+	slots       int
+	resources   worker.ResourceLimits
+	handler     v1alpha1.HandlerType
 	terminating bool
 	gone        bool
 
@@ -69,6 +76,9 @@ type simPod struct {
 	results  []Result
 	// reported is how many of results this session has carried.
 	reported int
+	// assigned and kills are what the agent was ever told to start, and to end.
+	assigned []Assignment
+	kills    []Kill
 }
 
 type simProcess struct {
@@ -90,6 +100,7 @@ var poolKey = types.NamespacedName{Namespace: "default", Name: "pool"}
 const (
 	simSlots    = 2
 	simCapacity = 5
+	workerLost  = time.Minute
 )
 
 var simResources = worker.ResourceLimits{CPU: 1, Memory: 1 << 30}
@@ -99,6 +110,10 @@ func newWorld(t *testing.T, seed uint64) *world {
 		t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 0)),
 		now:  time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC),
 		jobs: map[types.UID]*storedJob{},
+		config: PoolConfig{
+			Key: poolKey, UID: "pool", Capacity: simCapacity, Aging: 300 * time.Second, Slots: simSlots, Resources: simResources,
+			LostAfter: workerLost,
+		},
 	}
 	for range 3 {
 		w.addPod()
@@ -117,9 +132,7 @@ func (w *world) lead() {
 	w.engine = New(func() time.Time { return w.now }, w)
 	w.engine.Begin(w.epoch)
 	w.engine.chance = w.rng.Float64
-	w.engine.SetPool(PoolConfig{
-		Key: poolKey, UID: "pool", Capacity: simCapacity, Aging: 300 * time.Second, Slots: simSlots, Resources: simResources,
-	})
+	w.engine.SetPool(w.config)
 	w.listPods()
 	if err := w.pool().Start(); err != nil {
 		w.t.Fatalf("seed %d: start: %v", w.seed, err)
@@ -182,7 +195,10 @@ func (w *world) create(spec *v1alpha1.JobSpec) types.UID {
 	w.names++
 	name := fmt.Sprintf("job-%03d", w.names)
 	uid := types.UID("uid-" + name)
-	spec.Pool, spec.Priority = "pool", new(int32(w.rng.IntN(3)))
+	spec.Pool = "pool"
+	if spec.Priority == nil {
+		spec.Priority = new(int32(w.rng.IntN(3)))
+	}
 	w.jobs[uid] = &storedJob{version: 1, exits: map[int32][]int32{}, starts: map[int32]int{}, job: Job{
 		JobRef:  JobRef{NamespacedName: types.NamespacedName{Namespace: "default", Name: name}, UID: uid},
 		Created: w.now.Truncate(time.Second), Spec: spec,
@@ -284,6 +300,7 @@ func (w *world) addPod() {
 	w.names++
 	w.pods = append(w.pods, &simPod{
 		uid: types.UID(fmt.Sprintf("pod-%d", w.names)), ordinal: w.names, running: map[Token]*simProcess{}, heard: w.now,
+		slots: w.config.Slots, resources: w.config.Resources, handler: w.config.Handler,
 	})
 }
 
@@ -299,8 +316,8 @@ func (w *world) listPods() {
 
 func (w *world) podOf(p *simPod) WorkerPod {
 	return WorkerPod{
-		UID: p.uid, Name: string(p.uid), Ordinal: p.ordinal, Started: true, Terminating: p.terminating, Slots: simSlots,
-		Resources: simResources,
+		UID: p.uid, Name: string(p.uid), Ordinal: p.ordinal, Started: true, Terminating: p.terminating,
+		Slots: p.slots, Resources: p.resources, Handler: p.handler,
 	}
 }
 
@@ -387,7 +404,7 @@ func (w *world) report(p *simPod) {
 	w.engine.Report(p.session, Report{Seen: p.seen, Running: w.runningOf(p), Results: results, Draining: p.terminating})
 }
 
-// receive lets an agent act on the next command.
+// receive lets an agent act on the next command, in the order in which agents do.
 func (w *world) receive(p *simPod) {
 	if p.session == nil || len(p.session.inbox) == 0 {
 		return
@@ -395,6 +412,16 @@ func (w *world) receive(p *simPod) {
 	cmd := p.session.inbox[0]
 	p.session.inbox = p.session.inbox[1:]
 	p.heard, p.seen = w.now, cmd.Sequence
+	p.kills, p.assigned = append(p.kills, cmd.Kills...), append(p.assigned, cmd.Assignments...)
+	for _, token := range cmd.Settled {
+		before := len(p.results)
+		w.checkSettling(p, token)
+		p.results = slices.DeleteFunc(p.results, func(r Result) bool { return r.Token == token })
+		p.reported -= before - len(p.results)
+	}
+	for _, a := range cmd.Assignments {
+		w.start(p, a)
+	}
 	for _, k := range cmd.Kills {
 		if p.running[k.Token] != nil {
 			w.note("killed %s[%d] %v on %s", k.Token.Job, k.Token.Index, k.Token, p.uid)
@@ -406,25 +433,16 @@ func (w *world) receive(p *simPod) {
 			p.running[token].recorded = true
 		}
 	}
-	for _, token := range cmd.Settled {
-		before := len(p.results)
-		w.checkSettling(p, token)
-		p.results = slices.DeleteFunc(p.results, func(r Result) bool { return r.Token == token })
-		p.reported -= before - len(p.results)
-	}
-	for _, a := range cmd.Assignments {
-		w.start(p, a)
-	}
 }
 
 func (w *world) start(p *simPod, a Assignment) {
-	if p.terminating || p.running[a.Token] != nil || len(p.running) >= simSlots {
+	if p.terminating || p.running[a.Token] != nil || len(p.running) >= p.slots {
 		return
 	}
 	if slices.ContainsFunc(p.results, func(r Result) bool { return r.Token == a.Token }) {
 		return
 	}
-	if len(a.Argv) == 0 {
+	if len(a.Argv) == 0 && a.HTTP == nil {
 		w.fail("%s %v was sent without its command", a.Token.Job, a.Token)
 	}
 	w.note("start %s[%d] %v on %s", a.Token.Job, a.Token.Index, a.Token, p.uid)
@@ -489,11 +507,16 @@ func (w *world) store(faults bool) {
 	if uid == "" || w.writes[uid].Due.After(w.now) {
 		return
 	}
-	write, stored := w.writes[uid], w.jobs[uid]
 	fault := 0
 	if faults {
 		fault = w.rng.IntN(6)
 	}
+	w.carryOut(uid, fault)
+}
+
+// carryOut stores a Job's status as the engine has asked for; 1 and 2 are faults.
+func (w *world) carryOut(uid types.UID, fault int) {
+	write, stored := w.writes[uid], w.jobs[uid]
 	if fault == 1 { // refused
 		return
 	}
@@ -514,6 +537,7 @@ func (w *world) store(faults bool) {
 	w.note("store %s %s %s", uid, write.Status.State, write.Status.Reason)
 	stored.job.Status = write.Status
 	stored.version++
+	stored.writes++
 	if fault == 2 { // stored, but the answer is lost: the writer goes again
 		w.writes[uid] = write
 		return

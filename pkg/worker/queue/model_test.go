@@ -110,10 +110,12 @@ type comparison struct {
 	clock int
 }
 
+var agings = []time.Duration{0, 1, time.Second, time.Minute, math.MaxInt64}
+
 func TestTheQueueDoesAsTheModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		capacity := rapid.IntRange(1, 12).Draw(t, "capacity")
-		aging := rapid.SampledFrom([]time.Duration{0, 1, time.Second, time.Minute, math.MaxInt64}).Draw(t, "aging")
+		aging := rapid.SampledFrom(agings).Draw(t, "aging")
 		q, err := queue.NewPriority(queue.Options{Capacity: capacity, Aging: aging})
 		if err != nil {
 			t.Fatalf("NewPriority: %v", err)
@@ -130,6 +132,7 @@ func TestTheQueueDoesAsTheModel(t *testing.T) {
 			"Remove":       c.remove,
 			"Reprioritize": c.reprioritize,
 			"SetCapacity":  c.setCapacity,
+			"SetAging":     c.setAging,
 			"tick":         func(t *rapid.T) { c.clock += rapid.IntRange(-2, 60).Draw(t, "seconds") },
 			"Close":        c.close,
 			"Drain":        c.drain,
@@ -206,6 +209,13 @@ func (c *comparison) setCapacity(t *rapid.T) {
 	c.m.capacity = rapid.IntRange(1, 12).Draw(t, "capacity")
 	if err := c.q.SetCapacity(c.m.capacity); err != nil {
 		t.Fatalf("SetCapacity: %v", err)
+	}
+}
+
+func (c *comparison) setAging(t *rapid.T) {
+	c.m.aging = rapid.SampledFrom(agings).Draw(t, "aging")
+	if err := c.q.SetAging(c.m.aging); err != nil {
+		t.Fatalf("SetAging: %v", err)
 	}
 }
 

@@ -447,3 +447,58 @@ func TestAllIsASnapshot(t *testing.T) {
 		break
 	}
 }
+
+func TestTheOrderIsThatOfTheAgingThatWasSetLast(t *testing.T) {
+	q := newPriority(t, 10, time.Second)
+	add(t, q, "old", 0, 0)
+	add(t, q, "equal, came first", 30, 1)
+	add(t, q, "equal, came last", 30, 1)
+	add(t, q, "late", 60, 2)
+	addDelayed(t, q, "delayed", 100, 3) // created at second 0
+	wantNames(t, all(q, 60), "old", "equal, came first", "equal, came last", "late", "delayed")
+	for _, step := range []struct {
+		aging time.Duration
+		want  []string
+	}{
+		{time.Hour, []string{"late", "equal, came first", "equal, came last", "old", "delayed"}},
+		{0, []string{"late", "equal, came first", "equal, came last", "old", "delayed"}},
+		{30 * time.Second, []string{"old", "equal, came first", "equal, came last", "late", "delayed"}}, // all are worth second 0
+		{31 * time.Second, []string{"late", "equal, came first", "equal, came last", "old", "delayed"}},
+	} {
+		if err := q.SetAging(step.aging); err != nil {
+			t.Fatalf("SetAging: %v", err)
+		}
+		wantNames(t, all(q, 60), step.want...)
+	}
+	add(t, q, "later", 100, 0)
+	wantNames(t, popAll(q, 100), "delayed", "late", "equal, came first", "equal, came last", "old", "later")
+}
+
+func TestANegativeAgingIsRefused(t *testing.T) {
+	q := newPriority(t, 10, time.Second)
+	add(t, q, "old", 0, 0)
+	add(t, q, "late", 60, 1)
+	wantErr(t, q.SetAging(-1), worker.ErrInvalid)
+	wantNames(t, popAll(q, 60), "old", "late")
+}
+
+// What is queued can still be removed and given another priority: the queue knows where it is.
+func TestAQueueIsWholeAfterANewAging(t *testing.T) {
+	q := newPriority(t, 100, time.Second)
+	var jobs []*job
+	for n := range 50 {
+		jobs = append(jobs, add(t, q, fmt.Sprint(n), n, n%7))
+	}
+	if err := q.SetAging(time.Hour); err != nil {
+		t.Fatalf("SetAging: %v", err)
+	}
+	for n, j := range jobs {
+		if n%3 == 0 && !q.Remove(j) || n%3 == 1 && !q.Reprioritize(j, 100+n) {
+			t.Fatalf("job %d is not found", n)
+		}
+	}
+	got := popAll(q, 60)
+	if len(got) != 33 || got[0] != "49" || got[1] != "46" || q.Len() != 0 {
+		t.Errorf("got %v", got)
+	}
+}
