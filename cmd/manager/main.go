@@ -7,6 +7,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"time"
@@ -136,7 +137,7 @@ func setup(ctx context.Context, mgr ctrl.Manager, settings config.Config) error 
 	}
 	realClock := clock.RealClock{}
 	out := &controllers.Outbox{}
-	eng := engine.New(realClock.Now, out)
+	eng := engine.New(realClock.Now, rand.Float64, out)
 	lead := leader.New(leader.Config{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Lease: inNamespace(leaseName), Engine: eng, Clock: realClock,
 		ListenAddress: settings.DispatchAddress,

@@ -22,7 +22,7 @@ func (silent) PoolOpened(types.NamespacedName)  {}
 func (silent) PoolChanged(types.NamespacedName) {}
 
 func TestThePoolsInMemoryAreThoseOfTheEngine(t *testing.T) {
-	eng := InMemory{engine.New(time.Now, silent{})}
+	eng := InMemory{engine.New(time.Now, nil, silent{})}
 	key := types.NamespacedName{Namespace: "ns", Name: "demo"}
 	if _, ok := eng.Pool(key); ok {
 		t.Fatal("a pool is known before it was set")

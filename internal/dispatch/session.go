@@ -73,13 +73,13 @@ func (s *session) take() *dispatchpb.OperatorMessage {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	cmd := s.pending
-	n := batch(cmd.Assignments)
-	s.pending = engine.Command{Assignments: cmd.Assignments[n:]}
-	cmd.Assignments = cmd.Assignments[:n]
-	if len(s.pending.Assignments) > 0 {
+	s.pending = engine.Command{}
+	if n := batch(cmd.Assignments); n < len(cmd.Assignments) {
+		// What is said of assignments comes with the last of them, so that they are known by then.
+		s.pending = engine.Command{Assignments: cmd.Assignments[n:], Kills: cmd.Kills, Recorded: cmd.Recorded}
+		cmd = engine.Command{Assignments: cmd.Assignments[:n], Settled: cmd.Settled}
 		s.notify()
 	} else {
-		s.pending.Assignments = nil
 		s.sent = s.sequence
 	}
 	cmd.Sequence = s.sent

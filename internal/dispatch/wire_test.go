@@ -197,7 +197,10 @@ func TestTooMuchForOneMessageIsSentInSeveralAndCountsAsSentWithTheLast(t *testin
 	s := newSession()
 	s.Send(engine.Command{Sequence: 4})
 	s.take()
-	cmd := engine.Command{Sequence: 5, Settled: []engine.Token{{Job: "old", Try: 1}}}
+	cmd := engine.Command{
+		Sequence: 5, Settled: []engine.Token{{Job: "old", Try: 1}},
+		Recorded: []engine.Token{{Job: "c", Try: 1}}, Kills: []engine.Kill{{Token: engine.Token{Job: "b", Try: 1}}},
+	}
 	for _, job := range []types.UID{"a", "b", "c"} {
 		cmd.Assignments = append(cmd.Assignments, engine.Assignment{Token: engine.Token{Job: job, Try: 1}, Stdin: large})
 	}
@@ -207,11 +210,14 @@ func TestTooMuchForOneMessageIsSentInSeveralAndCountsAsSentWithTheLast(t *testin
 		job      string
 		sequence uint64
 		settled  int
-	}{{"a", 4, 1}, {"b", 4, 0}, {"c", 5, 0}} {
+		said     int // of the assignments
+	}{{"a", 4, 1, 0}, {"b", 4, 0, 0}, {"c", 5, 0, 1}} {
 		m := s.take()
 		if len(m.GetAssignments()) != 1 || m.GetAssignments()[0].GetToken().GetJobUid() != want.job ||
-			m.GetSequence() != want.sequence || len(m.GetSettled()) != want.settled {
-			t.Errorf("message %d has sequence %d, %d assignments, %d settled; want %+v", i, m.GetSequence(), len(m.GetAssignments()), len(m.GetSettled()), want)
+			m.GetSequence() != want.sequence || len(m.GetSettled()) != want.settled ||
+			len(m.GetRecorded()) != want.said || len(m.GetKills()) != want.said {
+			t.Errorf("message %d has sequence %d, %d assignments, %d settled, %d recorded, %d kills; want %+v", i, m.GetSequence(),
+				len(m.GetAssignments()), len(m.GetSettled()), len(m.GetRecorded()), len(m.GetKills()), want)
 		}
 		if awake := len(s.wake) > 0; awake != (i < 2) {
 			t.Errorf("after message %d there is more to send: %t", i, awake)

@@ -43,7 +43,7 @@ func (b *bench) Send(cmd Command) {
 func newBench(b *testing.B, slots int) *bench {
 	b.Helper()
 	s := &bench{b: b, now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}
-	s.engine = New(func() time.Time { return s.now }, s)
+	s.engine = New(func() time.Time { return s.now }, half, s)
 	s.engine.Begin(Epoch{LeaseCreated: 1})
 	s.engine.SetPool(PoolConfig{Key: poolKey, UID: "pool", Capacity: 1 << 30, Aging: 300 * time.Second, Slots: slots, Resources: simResources})
 	s.engine.SetWorkers(poolKey, []WorkerPod{{UID: "pod", Name: "pod", Slots: slots, Resources: simResources}})

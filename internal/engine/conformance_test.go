@@ -56,7 +56,7 @@ type clusterAgent struct {
 // newCluster makes a pool, not started, with so many workers of one slot whose agents are not connected.
 func newCluster(t *testing.T, workers, capacity int) *cluster {
 	c := &cluster{wake: make(chan struct{}, 1), over: make(chan struct{}), jobs: map[types.UID]*clusterJob{}}
-	c.engine = New(time.Now, c)
+	c.engine = New(time.Now, half, c)
 	c.engine.Begin(Epoch{LeaseCreated: 1})
 	c.engine.SetPool(PoolConfig{Key: poolKey, UID: "pool", Capacity: capacity, Slots: 1, LostAfter: workerLost})
 	var pods []WorkerPod

@@ -12,7 +12,6 @@ package engine
 import (
 	"cmp"
 	"maps"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -106,11 +105,12 @@ type wait struct {
 	told chan struct{}
 }
 
-// New returns an engine that knows nothing. Begin comes before anything else.
-func New(clock func() time.Time, out Outbox) *Engine {
+// New returns an engine that knows nothing. Begin comes before anything else. The chance is a number from 0
+// to 1, another for each call.
+func New(clock func() time.Time, chance func() float64, out Outbox) *Engine {
 	return &Engine{
 		clock:   clock,
-		chance:  rand.Float64,
+		chance:  chance,
 		out:     out,
 		pools:   map[types.NamespacedName]*pool{},
 		jobs:    map[types.UID]*job{},

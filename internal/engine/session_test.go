@@ -177,7 +177,7 @@ func TestAJobWhoseWorkerTurnsOutToBeGoneRunsAgain(t *testing.T) {
 	w.live(time.Second)
 	p.gone, p.running, p.session = true, nil, nil
 	w.epoch.Transitions++
-	w.engine = New(func() time.Time { return w.now }, w)
+	w.engine = New(func() time.Time { return w.now }, w.rng.Float64, w)
 	w.engine.Begin(w.epoch)
 	w.engine.SetPool(w.config)
 	if err := w.pool().Start(); err != nil {

@@ -282,7 +282,6 @@ func (w *world) checkEnd(uid types.UID, stored *storedJob) {
 		w.checkIndexes(uid, stored)
 		return
 	}
-	exits := stored.exits[0]
 	switch status.Reason {
 	case v1alpha1.ReasonWorkerLost:
 		if *status.LostWorkers < maxLostWorkers {
@@ -295,13 +294,22 @@ func (w *world) checkEnd(uid types.UID, stored *storedJob) {
 	case v1alpha1.ReasonDeadlineExceeded:
 		w.checkDeadline(uid, stored)
 	default:
-		if status.Result == nil || status.Result.ExitCode == nil || !slices.Contains(exits, *status.Result.ExitCode) {
-			w.fail("%s was stored with the result %+v, its processes ended with %v", uid, status.Result, exits)
-		} else if (status.State == v1alpha1.JobSucceeded) != (*status.Result.ExitCode == 0) {
-			w.fail("%s was stored as %s with exit code %d", uid, status.State, *status.Result.ExitCode)
-		} else if status.State == v1alpha1.JobFailed && *status.Result.ExitCode == 1 && deref(status.Retries) != deref(spec.MaxRetries) {
-			w.fail("%s has failed after %d retries of %d", uid, deref(status.Retries), deref(spec.MaxRetries))
-		}
+		w.checkResult(uid, stored)
+	}
+}
+
+func (w *world) checkResult(uid types.UID, stored *storedJob) {
+	status, exits := stored.job.Status, stored.exits[0]
+	if status.Result == nil || status.Result.ExitCode == nil || !slices.Contains(exits, *status.Result.ExitCode) {
+		w.fail("%s was stored with the result %+v, its processes ended with %v", uid, status.Result, exits)
+		return
+	}
+	code := *status.Result.ExitCode
+	if (status.State == v1alpha1.JobSucceeded) != (code == 0) {
+		w.fail("%s was stored as %s with exit code %d", uid, status.State, code)
+	}
+	if retries := deref(stored.job.Spec.MaxRetries); status.State == v1alpha1.JobFailed && code == 1 && deref(status.Retries) != retries {
+		w.fail("%s has failed after %d retries of %d", uid, deref(status.Retries), retries)
 	}
 }
 

@@ -244,7 +244,7 @@ func (j *job) noteSuspended() {
 	case suspended && !has:
 		j.setCondition(v1alpha1.JobSuspended, metav1.ConditionTrue, v1alpha1.ReasonSuspended, "spec.suspend is true.")
 	case !suspended && has:
-		j.setCondition(v1alpha1.JobSuspended, metav1.ConditionFalse, "Resumed", "spec.suspend is false.")
+		j.setCondition(v1alpha1.JobSuspended, metav1.ConditionFalse, "Resumed", "The Job is not suspended any more.")
 	}
 }
 
@@ -277,6 +277,8 @@ func (j *job) finish(final v1alpha1.JobState, reason, message string) {
 		conditionReason = string(final)
 	}
 	clear(j.tasks)
+	j.suspend = false
+	j.noteSuspended()
 	j.settling = true
 	j.pool.settling++
 	j.setCondition(kind, metav1.ConditionTrue, conditionReason, message)

@@ -129,9 +129,8 @@ func (w *world) lead() {
 	for _, p := range w.pods {
 		p.session = nil
 	}
-	w.engine = New(func() time.Time { return w.now }, w)
+	w.engine = New(func() time.Time { return w.now }, w.rng.Float64, w)
 	w.engine.Begin(w.epoch)
-	w.engine.chance = w.rng.Float64
 	w.engine.SetPool(w.config)
 	w.listPods()
 	if err := w.pool().Start(); err != nil {
@@ -221,15 +220,15 @@ func (w *world) createAny() {
 	if one(3) {
 		spec.MaxRetries = new(int32(w.rng.IntN(4)))
 	}
-	switch {
-	case one(3):
+	switch w.rng.IntN(6) {
+	case 0, 1:
 		spec.Completions = new(int32(1 + w.rng.IntN(6)))
 		if one(2) {
 			spec.Parallelism = new(int32(1 + w.rng.IntN(3)))
 		}
-	case one(4):
+	case 2:
 		spec.Items = []string{"a", "b", "c"}
-	case one(4):
+	case 3:
 		spec.Execution, spec.MaxRetries = v1alpha1.AtMostOnce, nil
 	}
 	if one(4) && spec.Execution != v1alpha1.AtMostOnce {
@@ -573,3 +572,6 @@ func pick[T any](rng *rand.Rand, from []T) T {
 	}
 	return from[rng.IntN(len(from))]
 }
+
+// half is a chance where it does not matter.
+func half() float64 { return 0.5 }
