@@ -12,7 +12,7 @@ import (
 
 // grow is a script that comes to hold so many bytes, and waits.
 func grow(bytes string) string {
-	return `x=$(head -c ` + bytes + ` /dev/zero | tr "\0" x); echo ${#x}; sleep 3600`
+	return `x=$(head -c ` + bytes + ` /dev/zero | tr "\0" x); sleep 3600; echo ${#x}`
 }
 
 // meet is a script that ends well only if the other runs at the same time.
