@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
@@ -335,5 +336,26 @@ func TestRetriedTasksAreStoredWithTheirRetriesAndTheirLastTry(t *testing.T) {
 	w.turn()
 	if s := w.status(uid); s.RetriedIndexes != "" || deref(s.Retries) != 4 || s.State != v1alpha1.JobSucceeded {
 		t.Errorf("stored: %s", describeStatus(s))
+	}
+}
+
+// What is passing may have to wait for other Jobs' ends to be stored; what somebody waits for may not.
+func TestWritesThatSomethingWaitsForSaySo(t *testing.T) {
+	w, p := lone(t)
+	queued := w.create(command(func(s *v1alpha1.JobSpec) { s.StartAfter = &metav1.Time{Time: w.now.Add(time.Hour)} }))
+	once := w.create(command(func(s *v1alpha1.JobSpec) { s.Execution = v1alpha1.AtMostOnce }))
+	if w.writes[queued].Awaited || !w.writes[once].Awaited {
+		t.Errorf("awaited are: waiting %t, to be started %t; want only the start", w.writes[queued].Awaited, w.writes[once].Awaited)
+	}
+	retried := w.create(command(func(s *v1alpha1.JobSpec) { s.MaxRetries = new(int32(1)) }))
+	w.receive(p)
+	w.report(p)
+	if w.writes[retried].Awaited {
+		t.Error("a write that it runs is awaited")
+	}
+	w.end(p, sortedTokens(p.running)[0], Exited, 1)
+	w.report(p)
+	if !w.writes[retried].Awaited {
+		t.Error("the failure before a retry is not awaited")
 	}
 }

@@ -120,8 +120,14 @@ func (j *job) ask(s state, after time.Duration, confirm bool) {
 	j.assignOwed()
 	e.out.Write(Write{
 		Job: j.object.JobRef, ResourceVersion: j.object.ResourceVersion, Version: j.version, Status: j.status,
-		Due: e.now.Add(after), Confirm: confirm,
+		Due: e.now.Add(after), Confirm: confirm, Awaited: j.awaitsWrite(),
 	})
+}
+
+// awaitsWrite tells whether something waits for the status to be stored: a result, a start, or onFailure.
+func (j *job) awaitsWrite() bool {
+	return len(j.owed) > 0 || j.handling() && !j.announced ||
+		slices.ContainsFunc(j.sorted(), func(t *task) bool { return t.attempt != nil && t.attempt.unsent })
 }
 
 // statusInterval is how often the status of an indexed job is written, at the most.

@@ -332,7 +332,13 @@ type Write struct {
 	// Confirm asks for a live look at the Lease before: nobody but the engine says that it is so, and a
 	// leader that is none any more would be wrong.
 	Confirm bool
+	// Awaited: an agent keeps a result until it is stored, or an attempt is started only then.
+	Awaited bool
 }
+
+// Passing tells whether the write tells of a state that may be over before it is stored, and that nothing
+// waits for.
+func (w *Write) Passing() bool { return !w.Final() && !w.Awaited }
 
 // Final tells whether the write ends the Job.
 func (w *Write) Final() bool { return w.Status.State.Finished() }

@@ -58,9 +58,9 @@ type Writer struct {
 	// mu guards what follows. No request is made under it.
 	mu      sync.Mutex
 	entries map[types.UID]*entry
-	// final has the entries whose pending write ends a Job, passing all others. Those under way are
-	// in neither.
-	final, passing dueHeap
+	// awaited has the entries whose pending write ends a Job or is waited for, passing all others. Those
+	// under way are in neither.
+	awaited, passing dueHeap
 
 	limit *rate.Limiter
 	// wake tells Run that something has changed.
@@ -168,10 +168,10 @@ func (w *Writer) next() (bool, time.Duration) {
 }
 
 // nextLocked returns the entry whose turn it is, or how long to wait for one. It stays in its queue.
-// What is final goes first; what is passing goes at a bounded rate.
+// What is final or awaited goes first; what is passing goes at a bounded rate.
 func (w *Writer) nextLocked(now time.Time) (*entry, time.Duration) {
 	wait := time.Hour
-	if e := w.final.first(); e != nil {
+	if e := w.awaited.first(); e != nil {
 		if wait = e.due.Sub(now); wait <= 0 {
 			return e, time.Hour
 		}
@@ -199,7 +199,7 @@ func (w *Writer) begin() (*entry, engine.Write) {
 		return nil, engine.Write{}
 	}
 	write := *e.pending
-	if !write.Final() {
+	if write.Passing() {
 		w.limit.AllowN(now, 1)
 	}
 	w.unqueueLocked(e)
@@ -265,8 +265,8 @@ func (w *Writer) queueLocked(e *entry) {
 		return
 	}
 	queue := &w.passing
-	if e.pending.Final() {
-		queue = &w.final
+	if !e.pending.Passing() {
+		queue = &w.awaited
 	}
 	queue.push(e)
 	select {

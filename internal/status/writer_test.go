@@ -55,7 +55,23 @@ func TestAWriteIsStoredWhenItIsDueAndNoSooner(t *testing.T) {
 	})
 }
 
-func TestAFinalWriteGoesBeforePassingOnes(t *testing.T) {
+// pressing are writes that wait for no others.
+var pressing = map[string]func(name string) engine.Write{
+	"final": func(name string) engine.Write { return write(name, 1, inState(v1alpha1.JobFailed)) },
+	"awaited": func(name string) engine.Write {
+		w := write(name, 1, inState(v1alpha1.JobPending))
+		w.Awaited = true
+		return w
+	},
+}
+
+func TestAPressingWriteGoesBeforePassingOnes(t *testing.T) {
+	for kind, pressing := range pressing {
+		t.Run(kind, func(t *testing.T) { testGoesFirst(t, pressing) })
+	}
+}
+
+func testGoesFirst(t *testing.T, pressing func(string) engine.Write) {
 	synctest.Test(t, func(t *testing.T) {
 		const atOnce = 16
 		jobs := []*v1alpha1.Job{stored("passing", v1alpha1.JobStatus{}), stored("final", v1alpha1.JobStatus{})}
@@ -74,7 +90,7 @@ func TestAFinalWriteGoesBeforePassingOnes(t *testing.T) {
 		passing.Due = passing.Due.Add(-time.Minute)
 		w.Write(passing)
 		synctest.Wait()
-		w.Write(write("final", 1, inState(v1alpha1.JobFailed)))
+		w.Write(pressing("final"))
 		synctest.Wait()
 		if n := len(a.sent()); n != atOnce {
 			t.Errorf("%d requests under way at once, want %d", n, atOnce)
@@ -83,13 +99,19 @@ func TestAFinalWriteGoesBeforePassingOnes(t *testing.T) {
 		synctest.Wait()
 
 		if sent := a.sent(); len(sent) != atOnce+1 || sent[atOnce].job != "final" {
-			t.Errorf("the request after the first %d of %d was not that of the final write", atOnce, len(sent))
+			t.Errorf("the request after the first %d of %d was not that of the pressing write", atOnce, len(sent))
 		}
 		close(turn)
 	})
 }
 
-func TestPassingWritesAreBoundedInRateAndFinalOnesAreNot(t *testing.T) {
+func TestPassingWritesAreBoundedInRateAndPressingOnesAreNot(t *testing.T) {
+	for kind, pressing := range pressing {
+		t.Run(kind, func(t *testing.T) { testRates(t, pressing) })
+	}
+}
+
+func testRates(t *testing.T, pressing func(string) engine.Write) {
 	synctest.Test(t, func(t *testing.T) {
 		const count = 600
 		var jobs []*v1alpha1.Job
@@ -100,11 +122,11 @@ func TestPassingWritesAreBoundedInRateAndFinalOnesAreNot(t *testing.T) {
 		w := a.run(nil)
 		for i := range count {
 			w.Write(write(fmt.Sprint("p", i), 1, running(1, epoch)))
-			w.Write(write(fmt.Sprint("f", i), 1, inState(v1alpha1.JobSucceeded)))
+			w.Write(pressing(fmt.Sprint("f", i)))
 		}
 		synctest.Wait()
 		if final, passing := a.count(); final != count || passing > 100 {
-			t.Errorf("at once %d final writes and %d passing ones, want %d and at most 100", final, passing, count)
+			t.Errorf("at once %d pressing writes and %d passing ones, want %d and at most 100", final, passing, count)
 		}
 		time.Sleep(time.Second)
 		if _, passing := a.count(); passing < 190 || passing > 201 {
