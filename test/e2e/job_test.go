@@ -79,12 +79,12 @@ func TestAJobsJobsWaitForAnotherPoolWhenTheirsIsDeleted(t *testing.T) {
 	pool := f.pool().Obj()
 	f.create(pool)
 	f.awaitPool(ready("1/1"))
-	f.create(f.job("running", "until test -e /tmp/go; do sleep 0.1; done; echo done").Obj())
+	f.create(f.job("running", untilTold+"echo done").Obj())
 	f.awaitJob("running", inState(v1alpha1.JobRunning, ""))
 	f.create(f.job("queued", "true").Obj())
 	f.awaitJob("queued", inState(v1alpha1.JobQueued, ""))
 	f.Expect(cluster.Delete(f.ctx, pool)).To(Succeed())
-	f.kubectl("exec", "demo-0", "-c", "worker", "--", "touch", "/tmp/go")
+	f.tell("demo-0")
 	f.awaitJob("running", inState(v1alpha1.JobSucceeded, ""))
 	f.awaitJob("queued", inState(v1alpha1.JobPending, v1alpha1.ReasonPoolNotFound))
 	f.Eventually(func() error { return client.IgnoreNotFound(cluster.Get(f.ctx, client.ObjectKeyFromObject(pool), pool)) }, patience).Should(Succeed())
@@ -135,11 +135,14 @@ func TestHigherPriorityGoesFirst(t *testing.T) {
 	f := setup(t)
 	f.create(f.pool().Obj())
 	f.awaitPool(ready("1/1"))
-	f.create(f.job("blocker", "sleep 4").Obj())
-	f.awaitJob("blocker", inState(v1alpha1.JobRunning, ""))
+	release := f.block()
 	for i, priority := range []int32{-10, 0, 10, 5} {
 		f.create(f.job(fmt.Sprintf("p%d", i), "true").Priority(priority).Obj())
 	}
+	for i := range 4 {
+		f.awaitJob(fmt.Sprintf("p%d", i), inState(v1alpha1.JobQueued, ""))
+	}
+	release()
 	var names []string
 	var jobs []*v1alpha1.Job
 	for i := range 4 {

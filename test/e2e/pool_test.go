@@ -19,13 +19,17 @@ func TestADeletedWorkerIsReplacedAndItsJobRunsElsewhere(t *testing.T) {
 	f := setup(t)
 	f.create(f.pool().Obj())
 	f.awaitPool(ready("1/1"))
-	f.create(f.job("traveller", "sleep 15; hostname").Obj())
+	f.create(f.job("traveller", untilTold+"hostname").Obj())
 	job := f.awaitJob("traveller", inState(v1alpha1.JobRunning, ""))
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: f.namespace, Name: job.Status.Worker}}
 	f.Expect(cluster.Get(f.ctx, client.ObjectKeyFromObject(pod), pod)).To(Succeed())
 	first := pod.UID
 	f.Expect(cluster.Delete(f.ctx, pod, client.GracePeriodSeconds(1))).To(Succeed())
 
+	isNew := And(HaveField("UID", Not(Equal(first))), HaveField("Status.Phase", corev1.PodRunning))
+	f.Eventually(f.pods, patience).Should(ConsistOf(isNew))
+	f.awaitPool(ready("1/1"))
+	f.tell(f.pods()[0].Name)
 	job = f.awaitJob("traveller", inState(v1alpha1.JobSucceeded, ""))
 	f.Expect(*job.Status.Attempts).To(BeEquivalentTo(2))
 	f.Expect(job.Status.EndedAttempts[0].PodUID).To(Equal(first))
@@ -38,9 +42,11 @@ func TestADrainingWorkerFinishesItsJob(t *testing.T) {
 	f := setup(t)
 	f.create(f.pool().Obj())
 	f.awaitPool(ready("1/1"))
-	f.create(f.job("patient", "sleep 3; echo done").Obj())
+	f.create(f.job("patient", untilTold+"echo done").Obj())
 	f.awaitJob("patient", inState(v1alpha1.JobRunning, ""))
 	f.scale(0)
+	f.Eventually(f.pods, patience).Should(ConsistOf(HaveField("DeletionTimestamp", Not(BeNil()))))
+	f.tell("demo-0")
 	job := f.awaitJob("patient", inState(v1alpha1.JobSucceeded, ""))
 	f.Expect(*job.Status.Attempts).To(BeEquivalentTo(1))
 	f.Eventually(f.pods, patience).Should(BeEmpty())
@@ -97,14 +103,16 @@ func TestAChangedTemplateReplacesTheWorkersAndNoJobIsCutOff(t *testing.T) {
 	f := setup(t)
 	f.create(f.pool().Replicas(2).Obj())
 	f.awaitPool(ready("2/2"))
-	f.create(f.job("long", "sleep 4; echo done").Obj())
-	f.awaitJob("long", inState(v1alpha1.JobRunning, ""))
+	f.create(f.job("long", untilTold+"echo done").Obj())
+	worker := f.awaitJob("long", inState(v1alpha1.JobRunning, "")).Status.Worker
 	old := map[types.UID]bool{}
 	for _, pod := range f.pods() {
 		old[pod.UID] = true
 	}
 	f.Expect(cluster.Patch(f.ctx, f.getPool(), client.RawPatch(types.MergePatchType,
 		[]byte(`{"spec":{"template":{"metadata":{"labels":{"version":"2"}}}}}`)))).To(Succeed())
+	f.Eventually(f.pods, patience).Should(ContainElement(And(HaveField("Name", worker), HaveField("DeletionTimestamp", Not(BeNil())))))
+	f.tell(worker)
 	f.Eventually(func(g Gomega) {
 		pods := f.pods()
 		g.Expect(pods).To(HaveLen(2))
@@ -125,9 +133,14 @@ func TestMoreSlotsAreUsed(t *testing.T) {
 	f.awaitPool(ready("1/1"))
 	f.Expect(cluster.Patch(f.ctx, f.getPool(), client.RawPatch(types.MergePatchType, []byte(`{"spec":{"slots":3}}`)))).To(Succeed())
 	for i := range 3 {
-		f.create(f.job(fmt.Sprintf("job-%d", i), "sleep 8").Obj())
+		f.create(f.job(fmt.Sprintf("job-%d", i), untilTold).Obj())
 	}
 	f.awaitPool(HaveField("Status.ActiveJobs", HaveValue(BeEquivalentTo(3))))
+	for _, pod := range f.pods() {
+		if pod.Status.Phase == corev1.PodRunning {
+			f.tell(pod.Name)
+		}
+	}
 	for i := range 3 {
 		f.awaitJob(fmt.Sprintf("job-%d", i), inState(v1alpha1.JobSucceeded, ""))
 	}

@@ -176,6 +176,15 @@ func (f *fixture) block() (release func()) {
 	return func() { f.t.Helper(); f.delete("blocker") }
 }
 
+// untilTold is the beginning of a script that waits until its worker is told to go on.
+const untilTold = "until test -e /tmp/told; do sleep 0.1; done; "
+
+// tell has the scripts of a worker go on that wait for it.
+func (f *fixture) tell(worker string) {
+	f.t.Helper()
+	f.kubectl("exec", worker, "-c", "worker", "--", "touch", "/tmp/told")
+}
+
 // patch merges the JSON into an object.
 func (f *fixture) patch(o client.Object, json string) {
 	f.t.Helper()
