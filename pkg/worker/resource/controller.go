@@ -52,13 +52,23 @@ func NewController(limits worker.ResourceLimits) *Controller {
 // Check verifies resource availability: nil if Acquire would succeed now, else the error that it
 // would return.
 func (c *Controller) Check(usage worker.ResourceUsage) error {
+	return c.CheckLeaving(usage, worker.ResourceUsage{})
+}
+
+// CheckLeaving is Check with some resources kept for another, who does not wait here: in each resource that
+// the usage takes, as much must be left as kept has of it.
+func (c *Controller) CheckLeaving(usage, kept worker.ResourceUsage) error {
 	want, err := fromUsage(usage)
+	if err != nil {
+		return err
+	}
+	leave, err := fromUsage(kept)
 	if err != nil {
 		return err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.checkLocked(want)
+	return c.checkLocked(want, leave)
 }
 
 // Acquire reserves resources, all of the usage or nothing, without waiting. It returns ErrInvalid for
@@ -71,7 +81,7 @@ func (c *Controller) Acquire(usage worker.ResourceUsage) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err := c.checkLocked(want); err != nil {
+	if err := c.checkLocked(want, amounts{}); err != nil {
 		return err
 	}
 	c.used = c.used.add(want)
@@ -106,7 +116,7 @@ func (c *Controller) AcquireContext(ctx context.Context, usage worker.ResourceUs
 func (c *Controller) enter(want amounts) (*list.Element, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	err := c.checkLocked(want)
+	err := c.checkLocked(want, amounts{})
 	if err == nil {
 		c.used = c.used.add(want)
 		return nil, nil
@@ -173,12 +183,13 @@ func (c *Controller) SetLimits(limits worker.ResourceLimits) {
 	c.serveLocked()
 }
 
-// checkLocked returns nil if a newcomer may have want now, else ErrUnavailable or a *TooLargeError.
-func (c *Controller) checkLocked(want amounts) error {
+// checkLocked returns nil if a newcomer may have want now and leave the rest, else ErrUnavailable or a
+// *TooLargeError.
+func (c *Controller) checkLocked(want, leave amounts) error {
 	if err := checkLimits(want, c.limits); err != nil {
 		return err
 	}
-	if !want.within(c.spareLocked()) {
+	if !want.within(c.spareLocked().sub(leave)) {
 		return worker.ErrUnavailable
 	}
 	return nil

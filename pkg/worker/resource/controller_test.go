@@ -44,6 +44,33 @@ func TestWhatWasReservedIsReleasedOnceHoweverOften(t *testing.T) {
 	}
 }
 
+func TestWhatIsKeptForAnotherIsLeft(t *testing.T) {
+	c := resource.NewController(worker.ResourceLimits{Files: 10, Memory: 100})
+	mustAcquire(t, c, worker.ResourceUsage{Files: 4, Memory: 50})
+	for _, test := range []struct {
+		usage, kept worker.ResourceUsage
+		want        error
+	}{
+		{worker.ResourceUsage{Files: 6}, worker.ResourceUsage{}, nil},
+		{worker.ResourceUsage{Files: 2}, worker.ResourceUsage{Files: 4}, nil},
+		{worker.ResourceUsage{Files: 3}, worker.ResourceUsage{Files: 4}, worker.ErrUnavailable},
+		{worker.ResourceUsage{Files: 3}, worker.ResourceUsage{Files: 9}, worker.ErrUnavailable}, // more than there is
+		{worker.ResourceUsage{Files: 3, Memory: 1}, worker.ResourceUsage{Memory: 50}, worker.ErrUnavailable},
+		{worker.ResourceUsage{Files: 3}, worker.ResourceUsage{Memory: 50}, nil}, // takes nothing of that
+		{worker.ResourceUsage{}, worker.ResourceUsage{Files: 9, Memory: 90}, nil},
+		{worker.ResourceUsage{Files: 11}, worker.ResourceUsage{}, worker.ErrTooLarge},
+		{worker.ResourceUsage{Files: -1}, worker.ResourceUsage{}, worker.ErrInvalid},
+		{worker.ResourceUsage{Files: 1}, worker.ResourceUsage{CPU: math.NaN()}, worker.ErrInvalid},
+	} {
+		if err := c.CheckLeaving(test.usage, test.kept); !errors.Is(err, test.want) {
+			t.Errorf("%+v leaving %+v: %v, want %v", test.usage, test.kept, err, test.want)
+		}
+	}
+	if used := c.Status().Used; used.Files != 4 || used.Memory != 50 {
+		t.Errorf("%+v are in use: a check has taken some", used)
+	}
+}
+
 func TestControllerIsFair(t *testing.T) {
 	resourcetest.RunFair(t, func(_ *testing.T, limits worker.ResourceLimits) worker.ResourceController {
 		return resource.NewController(limits)
