@@ -2,8 +2,9 @@ package engine
 
 import (
 	"fmt"
-	"slices"
 	"time"
+
+	"github.com/workerpool-dev/workerpool/pkg/worker/resource"
 )
 
 // deathNews is how long the pod's status may take to tell why a worker's agent has died.
@@ -52,14 +53,20 @@ func (w *podWorker) bury() {
 	}
 }
 
-// furthestOver is the task that was seen with the most memory above its share; nil if none was seen.
+// furthestOver is the task that was seen with the most memory above its share; nil if none was seen, unless
+// there is but one.
 func furthestOver(tasks []*task) *task {
-	over := func(t *task) int64 { return t.attempt.memory - t.attempt.usage.Memory }
-	seen := slices.DeleteFunc(slices.Clone(tasks), func(t *task) bool { return t.attempt.memory == 0 && len(tasks) > 1 })
-	if len(seen) == 0 {
-		return nil
+	if len(tasks) == 1 {
+		return tasks[0]
 	}
-	return slices.MaxFunc(seen, func(a, b *task) int { return int(min(1, max(-1, over(a)-over(b)))) })
+	var furthest *task
+	over := func(t *task) int64 { return t.attempt.memory - t.attempt.usage.Memory }
+	for _, t := range tasks {
+		if t.attempt.memory > 0 && (furthest == nil || over(t) > over(furthest)) {
+			furthest = t
+		}
+	}
+	return furthest
 }
 
 // runOutOfMemory ends an attempt that has taken its worker down.
@@ -67,8 +74,8 @@ func (t *task) runOutOfMemory() {
 	a := t.attempt
 	message := "The worker ran out of memory and was ended by the kernel."
 	if a.memory > 0 {
-		message = fmt.Sprintf("The worker ran out of memory and was ended by the kernel. The command was last seen with %s; its share is %s.",
-			quantity("memory", a.memory), quantity("memory", a.usage.Memory))
+		message += fmt.Sprintf(" The command was last seen with %s; its share is %s.",
+			quantity(resource.Memory, a.memory), quantity(resource.Memory, a.usage.Memory))
 	}
 	t.settle(Result{Token: a.token, Outcome: OOMKilled, Message: message, MaxMemoryBytes: a.memory})
 }

@@ -11,7 +11,7 @@ package engine
 
 import (
 	"cmp"
-	"maps"
+	"iter"
 	"slices"
 	"sync"
 	"time"
@@ -69,12 +69,15 @@ type Engine struct {
 	// jobs are those that have not ended, and those whose end is being written.
 	jobs map[types.UID]*job
 	// timers are those of them that wait for a time.
-	timers timers
+	timers timers[*job]
 	// swept is when the pools were last looked at for what time alone brings.
 	swept time.Time
 	// settled are the Jobs that are stored as finished, until the cache shows it too: a Job that
 	// the cache still shows as waiting must not run again.
 	settled map[types.UID]bool
+	// left has, of Jobs that had begun when their pool was deleted, the version as which that is stored,
+	// until the cache shows it: what they have done must not be forgotten.
+	left map[types.UID]string
 	// claims are what agents say of Jobs that the engine does not know, until someone has looked.
 	// Each agent has at most its slots and its spool of them.
 	claims map[types.UID][]claim
@@ -115,6 +118,7 @@ func New(clock func() time.Time, chance func() float64, out Outbox) *Engine {
 		pools:   map[types.NamespacedName]*pool{},
 		jobs:    map[types.UID]*job{},
 		settled: map[types.UID]bool{},
+		left:    map[types.UID]string{},
 		claims:  map[types.UID][]claim{},
 
 		sessions: map[Session]*podWorker{},
@@ -205,9 +209,10 @@ func (e *Engine) SetWorkers(key types.NamespacedName, pods []WorkerPod) {
 func (e *Engine) Submit(object Job) {
 	e.enter()
 	defer e.leave()
-	if e.settled[object.UID] {
+	if e.settled[object.UID] || newer(e.left[object.UID], object.ResourceVersion) {
 		return
 	}
+	delete(e.left, object.UID)
 	key := types.NamespacedName{Namespace: object.Namespace, Name: object.Spec.Pool}
 	if j := e.jobs[object.UID]; j != nil {
 		if !j.settling && !j.cancelled && !j.leaving {
@@ -218,10 +223,11 @@ func (e *Engine) Submit(object Job) {
 		return
 	}
 	p := e.pools[key]
-	if p == nil || p.closing {
-		e.reportPoolNotFound(object, key.Name, stateOf(&object.Status))
+	if p == nil {
+		e.reportPoolNotFound(object, key, stateOf(&object.Status))
 		return
 	}
+	e.out.DropWrite(object.UID) // that there is no pool
 	j := newJob(p, object)
 	e.jobs[object.UID] = j
 	j.adopt(&object.Status)
@@ -245,6 +251,7 @@ func (e *Engine) Cancel(job types.UID) {
 	defer e.leave()
 	e.out.DropWrite(job)
 	delete(e.settled, job)
+	delete(e.left, job)
 	for _, c := range e.takeClaims(job) {
 		c.refuse(killGrace)
 	}
@@ -260,6 +267,7 @@ func (e *Engine) Forget(job types.UID) {
 	e.enter()
 	defer e.leave()
 	delete(e.settled, job)
+	delete(e.left, job)
 	for _, c := range e.takeClaims(job) {
 		c.refuse(0)
 	}
@@ -297,9 +305,9 @@ func (e *Engine) Tick() {
 	}
 }
 
-// sorted are the jobs in the order of their creation.
-func (e *Engine) sorted() []*job {
-	return slices.SortedFunc(maps.Values(e.jobs), func(a, b *job) int {
+// inOrder are jobs in the order of their creation.
+func inOrder(jobs iter.Seq[*job]) []*job {
+	return slices.SortedFunc(jobs, func(a, b *job) int {
 		return cmp.Or(a.object.Created.Compare(b.object.Created), cmp.Compare(a.object.Name, b.object.Name))
 	})
 }

@@ -102,7 +102,6 @@ func (j *job) runningIndexes() []v1alpha1.WorkerIndexes {
 				sets[a.worker.uid], workers[a.worker.uid] = &indexSet{}, a.worker
 			}
 			sets[a.worker.uid].add(t.index)
-			a.version = j.version
 		}
 	}
 	var all []v1alpha1.WorkerIndexes

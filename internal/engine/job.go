@@ -17,12 +17,16 @@ import (
 // bounds what is remembered, and stored, of tasks that are neither new nor done.
 const maxRetrying = 1000
 
+// maxParallelism is how many tasks of a Job may run at once that does not say.
+const maxParallelism = 1000
+
 // job is a Job while the engine has to do with it. Its tasks are its indexes; a plain Job has one, with
 // index 0. Its onFailure is one more, with the index after the last.
 type job struct {
 	pool *pool
-	// object is the Job as it was read last, without its status. Its spec is nil while the job waits without a place in the
-	// queue: it is read again when there is one, so that what waits takes little memory.
+	// object is the Job as it was read last, without its status. Its spec is nil while the job waits
+	// without a place in the queue: it is read again when there is one, so that what waits takes little
+	// memory.
 	object Job
 	// priority and suspend are those of its spec.
 	priority int32
@@ -47,11 +51,12 @@ type job struct {
 	running int
 	// again has the tasks that were begun and can be started now, and retrying those that wait for it.
 	again    []*task
-	retrying retryHeap
+	retrying timers[*task]
 	// unsent are tasks whose attempt is to be sent to its worker by Process.
 	unsent []*task
-	// size is the number of tasks. Those below next have begun.
-	size, next int32
+	// size is the number of tasks, and parallel how many of them may run at once. Those below next have
+	// begun.
+	size, parallel, next int32
 	// indexed is how far the tasks of an indexed job are; nil for a plain one.
 	indexed *indexes
 
@@ -81,13 +86,13 @@ type job struct {
 	// flushed is when that was.
 	flush, flushed time.Time
 	// timer is the job's place in the engine's timers.
-	timer timer
+	timer timer[*job]
 
 	// cancelled: the Job does not exist any more; nothing is written of it.
 	cancelled bool
 	// shown: the cache shows the Job as finished, before its write was answered.
 	shown bool
-	// leaving: the pool is closed; only results are left to be stored.
+	// leaving: the pool is closed; what has become of the job is being stored.
 	leaving bool
 }
 
@@ -109,15 +114,15 @@ var (
 )
 
 func newJob(p *pool, object Job) *job {
-	j := &job{pool: p, object: object, status: object.Status, tasks: map[int32]*task{}, size: 1}
+	j := &job{pool: p, object: object, status: object.Status, tasks: map[int32]*task{}, size: 1, parallel: maxParallelism}
+	j.timer.of = j
 	spec := object.Spec
 	j.asked, j.priority, j.suspend = stateOf(&object.Status), deref(spec.Priority), deref(spec.Suspend)
-	if n := len(spec.Items); n > 0 {
-		j.size = int32(n)
-	} else if spec.Completions != nil {
-		j.size = *spec.Completions
+	if spec.Parallelism != nil {
+		j.parallel = *spec.Parallelism
 	}
 	if spec.Completions != nil || len(spec.Items) > 0 {
+		j.size = max(deref(spec.Completions), int32(len(spec.Items)))
 		j.indexed = restoreIndexes(j, &object.Status)
 	}
 	j.object.Status = v1alpha1.JobStatus{} // j.status has it
@@ -248,38 +253,15 @@ func (j *job) timeout() time.Duration {
 	return seconds(deref(j.pool.config.Defaults.TimeoutSeconds))
 }
 
-// parallelism is how many tasks may run at once.
-func (j *job) parallelism() int {
-	if j.plain() {
-		return 1
-	}
-	if p := j.object.Spec.Parallelism; p != nil {
-		return int(*p)
-	}
-	return maxParallelism
-}
-
-const maxParallelism = 1000
-
 // handling tells whether all that is left to do is onFailure.
 func (j *job) handling() bool { return j.failing != nil && !j.handled }
 
 // atHandler tells whether the tasks have ended, and onFailure is to run, or runs.
 func (j *job) atHandler() bool { return j.handling() && (j.running == 0 || j.tasks[j.size] != nil) }
 
-// ended tells whether no task is left to be run, but for onFailure.
-func (j *job) ended() bool { return j.failing != nil || j.done() == j.size }
-
-// done is the number of tasks that have ended for good. A plain job whose task has is failing or settling.
-func (j *job) done() int32 {
-	switch {
-	case !j.plain():
-		return j.indexed.done()
-	case j.settling:
-		return 1
-	}
-	return 0
-}
+// ended tells whether no task is left to be run, but for onFailure. A plain job whose task has ended is
+// failing, or settling.
+func (j *job) ended() bool { return j.failing != nil || !j.plain() && j.indexed.done() == j.size }
 
 // startable tells whether there is a task that could be started now.
 func (j *job) startable() bool {
@@ -289,9 +271,7 @@ func (j *job) startable() bool {
 	case j.failing != nil:
 		// It must be stored first: a later leader would not know what it is that runs.
 		return j.handling() && j.running == 0 && j.announced
-	case j.isShed():
-		return j.running == 0 && (len(j.again) > 0 || len(j.retrying) == 0)
-	case j.running >= j.parallelism():
+	case j.running >= int(j.parallel):
 		return false
 	}
 	return len(j.again) > 0 || len(j.retrying) < maxRetrying && j.fresh()
@@ -415,7 +395,7 @@ func (j *job) cancel() {
 		j.complete()
 	case j.running > 0:
 		j.leaveLine()
-		j.timer.stop(j.engine())
+		j.disarm()
 		j.cancelled = true
 		j.acknowledge(j.version)
 		j.stop()
@@ -428,7 +408,7 @@ func (j *job) cancel() {
 // remove forgets the job. Its agents need not keep what is not stored of it.
 func (j *job) remove() {
 	j.leaveLine()
-	j.timer.stop(j.engine())
+	j.disarm()
 	for i := range j.owed {
 		j.owed[i].settle()
 	}
@@ -440,23 +420,23 @@ func (j *job) remove() {
 // release lets go of a job of which nothing runs because its pool goes: it waits for another of that name.
 func (j *job) release() {
 	j.leaveLine()
-	j.timer.stop(j.engine())
-	e := j.engine()
-	var stored state // if something was written since, who knows what
-	if j.version == 0 {
-		stored = j.asked
-	}
-	if !j.plain() {
-		j.compose()
-	}
-	j.object.Status = j.status
-	version := e.reportPoolNotFound(j.object, j.pool.config.Key.Name, stored)
-	if len(j.owed) == 0 {
-		delete(e.jobs, j.object.UID)
+	j.disarm()
+	if known := j.version == 0 && !j.changed; known || j.status.Attempts == nil {
+		var stored state // unless something was asked for since
+		if known {
+			stored = j.asked
+		}
+		j.object.Status = j.status
+		j.engine().reportPoolNotFound(j.object, j.pool.config.Key, stored)
+		delete(j.engine().jobs, j.object.UID)
 		return
 	}
-	j.leaving, j.version = true, version
-	j.assignOwed()
+	j.leaving = true
+	after := waitingDue
+	if len(j.owed) > 0 {
+		after = 0
+	}
+	j.ask(poolNotFound(j.pool.config.Key), after, false)
 }
 
 func seconds(n int32) time.Duration { return time.Duration(n) * time.Second }

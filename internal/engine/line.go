@@ -1,16 +1,18 @@
 package engine
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
-	"k8s.io/apimachinery/pkg/api/resource"
+	amount "k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
 	"github.com/workerpool-dev/workerpool/pkg/worker"
 	"github.com/workerpool-dev/workerpool/pkg/worker/queue"
-	controller "github.com/workerpool-dev/workerpool/pkg/worker/resource"
+	"github.com/workerpool-dev/workerpool/pkg/worker/resource"
 )
 
 // place is where a job is in line.
@@ -36,6 +38,8 @@ type obstacle struct{ reason, message string }
 func (j *job) takePlace() {
 	j.obstacle = j.findObstacle()
 	switch {
+	case j.pool.closing:
+		j.leaveLine()
 	case j.obstacle != nil:
 		j.leaveLine()
 		j.park()
@@ -108,13 +112,18 @@ func (j *job) reprioritize() {
 
 func (p *pool) wrongHandler(j *job) *obstacle {
 	switch want := j.handler(); {
-	case want == p.config.Handler || p.config.Handler == "" && want == v1alpha1.HandlerExec:
+	case serves(p.config.Handler, want):
 		return nil
 	case want == v1alpha1.HandlerHTTP:
 		return &obstacle{v1alpha1.ReasonWrongHandler, "The Job is an HTTP request, and the pool's workers run commands: its handler must be of type HTTP."}
 	default:
 		return &obstacle{v1alpha1.ReasonWrongHandler, "The Job is a command, and the pool's workers serve HTTP: its handler must be of type Exec."}
 	}
+}
+
+// serves tells whether a worker with this handler runs what wants that. Without one, it runs commands.
+func serves(handler, want v1alpha1.HandlerType) bool {
+	return cmp.Or(handler, v1alpha1.HandlerExec) == want
 }
 
 // doesNotFit tells whether a task of the job is too large for a new worker, and for each that is there.
@@ -124,12 +133,12 @@ func (p *pool) doesNotFit(j *job) *obstacle {
 		return &obstacle{v1alpha1.ReasonDoesNotFit, fmt.Sprintf(
 			"Each task of the Job takes %d files, and the pool's spec.limits.files is %d. Ask for less, or raise the limit.", asked.Files, most)}
 	}
-	err := largerThan(usageOf(asked, p.config.Resources, p.config.Slots), p.config.Resources)
-	if err == nil {
+	var err *resource.TooLargeError
+	if !errors.As(p.template.Check(usageOf(asked, p.config.Resources, p.config.Slots)), &err) {
 		return nil
 	}
 	for _, w := range p.workers {
-		if !w.draining && largerThan(w.usageOf(asked), w.limits) == nil {
+		if !w.draining && w.fits(asked) {
 			return nil
 		}
 	}
@@ -138,30 +147,19 @@ func (p *pool) doesNotFit(j *job) *obstacle {
 		quantity(err.Resource, err.Want), err.Resource, quantity(err.Resource, err.Limit))}
 }
 
-// largerThan is nil for what fits into the limits.
-func largerThan(usage worker.ResourceUsage, limits worker.ResourceLimits) *controller.TooLargeError {
-	var tooLarge *controller.TooLargeError
-	_ = errors.As(controller.NewController(limits).Check(usage), &tooLarge)
-	return tooLarge
-}
-
 // quantity writes an amount of a TooLargeError as the API does.
 func quantity(name string, n int64) string {
 	switch name {
-	case controller.Memory:
-		return resource.NewQuantity(n, resource.BinarySI).String()
-	case controller.CPU:
-		return resource.NewScaledQuantity(n, resource.Nano).String()
+	case resource.Memory:
+		return amount.NewQuantity(n, amount.BinarySI).String()
+	case resource.CPU:
+		return amount.NewScaledQuantity(n, amount.Nano).String()
 	}
 	return fmt.Sprint(n)
 }
 
 // enqueue puts a job in line: into the queue, or into the overflow if that is full.
 func (p *pool) enqueue(j *job) {
-	if p.closing {
-		j.release()
-		return
-	}
 	if j.isShed() || !j.admitted && (p.overflow.Len() > 0 || p.queue.Len()+p.invited >= p.config.Capacity) {
 		p.overflowed(j)
 		return
@@ -224,18 +222,16 @@ func (p *pool) admit(j *job) {
 
 // reconsider looks again at the jobs that stand aside, because the pool has changed.
 func (p *pool) reconsider() {
-	for _, j := range p.engine.sorted() {
-		if j.pool == p && j.place == parked {
-			p.engine.out.Look(j.object.JobRef)
-		}
+	for _, j := range inOrder(maps.Keys(p.parked)) {
+		p.engine.out.Look(j.object.JobRef)
 	}
 	p.recheck()
 }
 
 // recheck parks the queued jobs that can't be run any more.
 func (p *pool) recheck() {
-	for _, j := range p.engine.sorted() {
-		if j.pool == p && j.place == queued {
+	for next := range p.queue.All(p.engine.now) {
+		if j, ours := next.(*job); ours {
 			j.takePlace()
 		}
 	}

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
 	"github.com/workerpool-dev/workerpool/pkg/worker"
@@ -38,18 +39,15 @@ type request struct {
 // match gives queued tasks to workers with room until one of the two runs out. It tells whether it
 // gave any.
 func (p *pool) match() bool {
-	if !p.open() {
-		return false
-	}
 	matched := false
-	for m := (matcher{pool: p}); p.hasFree() && m.find(); matched = true {
+	for m := (matcher{pool: p}); p.open() && p.hasFree() && m.find(); matched = true {
 		if m.stranger != nil {
 			p.reject(m.stranger, errNotOurs)
 			continue
 		}
 		p.give(m.job, m.worker)
 	}
-	p.invite()
+	p.invite() // even where none was given: jobs may have left the queue
 	return matched
 }
 
@@ -70,19 +68,19 @@ func (m *matcher) choose(next worker.Job) queue.Choice {
 		return queue.Take
 	}
 	r := request{j.Resources(), j.handler()}
-	if m.tight[r] || !m.pool.hasFiles(r.usage.Files, m.files) {
-		return m.pass(j, r)
+	if !m.tight[r] && m.pool.hasFiles(r, m.files) {
+		m.worker = m.pool.roomFor(j, r)
 	}
-	if m.worker = m.pool.roomFor(j, r); m.worker == nil {
+	if m.worker == nil {
 		return m.pass(j, r)
 	}
 	m.job = j
 	return queue.Stop
 }
 
-// hasFiles tells whether a task can have so many open files, with some kept for another.
-func (p *pool) hasFiles(n, kept int) bool {
-	return n == 0 || p.config.Files == 0 || p.config.Files-p.files.Status().Used.Files-kept >= n
+// hasFiles tells whether a task can have the open files that it asks for, with some kept for another.
+func (p *pool) hasFiles(r request, kept int) bool {
+	return p.files.CheckLeaving(worker.ResourceUsage{Files: r.usage.Files}, worker.ResourceUsage{Files: kept}) == nil
 }
 
 // pass leaves a job for which there is no room to wait, and goes on to the next.
@@ -93,7 +91,7 @@ func (m *matcher) pass(j *job, r request) queue.Choice {
 	m.tight[r] = true
 	if m.head == nil {
 		m.head = j
-		if m.pool.hasFiles(r.usage.Files, 0) {
+		if m.pool.hasFiles(r, 0) {
 			m.pool.reserve(j, r)
 		} else {
 			m.files = r.usage.Files
@@ -149,18 +147,14 @@ func (p *pool) reserve(j *job, r request) {
 
 // couldRun tells whether the worker takes tasks and is large enough for this one.
 func (w *podWorker) couldRun(r request) bool {
-	return w.takes() && w.serves(r.handler) && largerThan(w.usageOf(r.usage), w.limits) == nil
-}
-
-func (w *podWorker) serves(handler v1alpha1.HandlerType) bool {
-	return w.handler == handler || w.handler == "" && handler == v1alpha1.HandlerExec
+	return w.takes() && serves(w.handler, r.handler) && w.fits(r.usage)
 }
 
 // hasFree tells whether a worker has a free slot. It forgets those at the front of the line that have none.
 func (p *pool) hasFree() bool {
 	for len(p.free) > 0 {
 		w := p.free[0]
-		if w.room() {
+		if w.room(0) {
 			return true
 		}
 		p.free = p.free[1:]
@@ -173,39 +167,26 @@ func (p *pool) hasFree() bool {
 // roomFor returns the first worker in line that can take a task now, nil if none can.
 func (p *pool) roomFor(j *job, r request) *podWorker {
 	for _, w := range p.free {
-		if w.room() && w.serves(r.handler) && p.leaves(w, j, r) && w.resources.Check(w.usageOf(r.usage)) == nil {
+		slots, kept := p.keptOn(w, j)
+		if w.room(slots) && serves(w.handler, r.handler) && w.resources.CheckLeaving(w.usageOf(r.usage), kept) == nil {
 			return w
 		}
 	}
 	return nil
 }
 
-// leaves tells whether a worker that is kept for another job has enough all the same: a slot for both, and
-// of each resource that this one needs what both need.
-func (p *pool) leaves(w *podWorker, j *job, r request) bool {
-	kept := p.reserved
-	if kept.worker != w || kept.job == j || kept.job.place != queued {
-		return true
+// keptOn is what of a worker is kept from a job: the slot and the resources of another.
+func (p *pool) keptOn(w *podWorker, j *job) (slots int, usage worker.ResourceUsage) {
+	if kept := p.reserved; kept.worker == w && kept.job != j && kept.job.place == queued {
+		return 1, kept.usage
 	}
-	if len(w.tasks)+w.claimed+1 >= w.slots {
-		return false
-	}
-	used, usage := w.resources.Status().Used, w.usageOf(r.usage)
-	enough := func(limit, used, kept, want float64) bool {
-		return limit == 0 || want == 0 || limit-used-kept >= want
-	}
-	return enough(float64(w.limits.Memory), float64(used.Memory), float64(kept.usage.Memory), float64(usage.Memory)) &&
-		enough(w.limits.CPU, used.CPU, kept.usage.CPU, usage.CPU) &&
-		enough(float64(w.limits.Files), float64(used.Files), float64(kept.usage.Files), float64(usage.Files))
+	return 0, worker.ResourceUsage{}
 }
 
 // served puts a worker last in the line of those with room, if it has any left.
 func (p *pool) served(w *podWorker) {
-	for i, o := range p.free {
-		if o == w {
-			p.free = append(p.free[:i], p.free[i+1:]...)
-			break
-		}
+	if i := slices.Index(p.free, w); i >= 0 {
+		p.free = slices.Delete(p.free, i, i+1)
 	}
 	w.inFree = false
 	w.offer()

@@ -628,3 +628,17 @@ func TestASuspendedPoolStartsNothing(t *testing.T) {
 	w.wantRuns(running, 0)
 	w.wantRuns(waiting, 0)
 }
+
+// Nothing is started then, but room that appears in the queue is filled.
+func TestASuspendedPoolLetsJobsIntoItsQueue(t *testing.T) {
+	w, _ := lone(t)
+	w.configure(func(c *PoolConfig) { c.Suspend, c.Capacity = true, 1 })
+	first, second := w.runJob(), w.runJob()
+	w.live(waitingDue)
+	w.wantState(first, v1alpha1.JobQueued, "")
+	w.wantState(second, v1alpha1.JobPending, v1alpha1.ReasonQueueFull)
+	w.jobs[first].gone = true
+	w.engine.Cancel(first)
+	w.live(waitingDue)
+	w.wantState(second, v1alpha1.JobQueued, "")
+}

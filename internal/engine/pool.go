@@ -30,8 +30,9 @@ type pool struct {
 	invited int
 	// parked has the jobs that stand aside.
 	parked map[*job]bool
-	// files has what the running tasks have reserved of the pool's open files.
-	files *resource.Controller
+	// files has what the running tasks have reserved of the pool's open files. Template stands for a new
+	// worker, of which nothing is taken.
+	files, template *resource.Controller
 	// reserved is the worker that is kept for the first job in line that finds no room.
 	reserved reservation
 
@@ -66,7 +67,8 @@ func newPool(e *Engine, config PoolConfig) *pool {
 		queue:     mustQueue(config.Capacity, config.Aging),
 		overflow:  mustQueue(unbounded, config.Aging),
 		parked:    map[*job]bool{},
-		files:     resource.NewController(worker.ResourceLimits{Files: config.Files}),
+		files:     resource.NewController(worker.ResourceLimits{}),
+		template:  resource.NewController(worker.ResourceLimits{}),
 		uncounted: map[types.UID]uint64{},
 		workers:   map[types.UID]*podWorker{},
 		processed: config.Processed,
@@ -98,6 +100,7 @@ func (p *pool) configure(config PoolConfig) {
 		}
 	}
 	p.files.SetLimits(worker.ResourceLimits{Files: config.Files})
+	p.template.SetLimits(config.Resources)
 	if before.Handler != config.Handler || before.Files != config.Files || before.Resources != config.Resources || before.Slots != config.Slots ||
 		!reflect.DeepEqual(before.Defaults.Resources, config.Defaults.Resources) {
 		p.reconsider()
@@ -195,9 +198,10 @@ func (p *pool) close() {
 	}
 	p.closing = true
 	_ = p.queue.Close() // it never fails
-	for _, j := range p.engine.sorted() {
-		if j.pool == p && j.running == 0 && !j.settling && !j.leaving {
-			j.release()
+	for _, j := range inOrder(maps.Values(p.engine.jobs)) {
+		if j.pool == p {
+			j.leaveLine() // and nothing of it starts any more: what runs ends
+			j.proceed()
 		}
 	}
 	for _, job := range p.queue.Drain() {

@@ -115,7 +115,7 @@ func (w *podWorker) handleRunning(r Running) {
 	case j == nil && e.settled[r.Token.Job]:
 		w.kill(r.Token, 0)
 		return
-	case j == nil:
+	case j == nil, j.leaving:
 		e.claim(claim{worker: w, token: r.Token, running: &r})
 		return
 	case !j.wants(r.Token):
@@ -147,7 +147,7 @@ func (j *job) stopping(t *task) bool {
 func (j *job) wants(token Token) bool {
 	t := j.tasks[token.Index]
 	switch {
-	case j.settling, j.leaving, token.Index < 0, token.Index > j.size:
+	case j.settling, token.Index < 0, token.Index > j.size:
 		return false
 	case t != nil && (t.outranks(token) || t.hasSettled(token)):
 		return false
@@ -171,7 +171,7 @@ func (w *podWorker) handleResult(r Result) {
 		return
 	case j != nil && j.owes(r.Token):
 		return // its write is under way, and the agent is told when that is done
-	case j == nil, j.isShed():
+	case j == nil, j.leaving, j.isShed():
 		e.claim(claim{worker: w, token: r.Token, result: &r})
 		return
 	case !j.wants(r.Token):

@@ -385,6 +385,9 @@ func (e *Engine) Written(w Write, resourceVersion string) {
 		return
 	}
 	j.object.ResourceVersion = resourceVersion
+	if w.Version > j.version { // asked for before the job came to its pool
+		j.asked = stateOf(&w.Status)
+	}
 	j.acknowledge(w.Version)
 	switch {
 	case j.settling:
@@ -393,9 +396,10 @@ func (e *Engine) Written(w Write, resourceVersion string) {
 		}
 		return
 	case j.leaving:
-		if len(j.owed) == 0 {
+		if w.Version == j.version {
+			e.left[j.object.UID] = resourceVersion
 			delete(e.jobs, j.object.UID)
-			e.out.Look(j.object.JobRef) // there may be a pool of the name again
+			e.out.Look(j.object.JobRef) // there may be a pool of the name again, or more to tell of the job
 			e.collect(j.pool)
 		}
 		return

@@ -47,6 +47,9 @@ func (w *world) run() {
 		}
 	}
 	w.resumeAll()
+	if w.deleting {
+		w.replacePool()
+	}
 	for range 400 {
 		w.heal()
 		w.check(final)
@@ -56,6 +59,10 @@ func (w *world) run() {
 
 func (w *world) step() {
 	p := w.livePod()
+	if p == nil { // so it is with a pool that is deleted
+		w.replacePool()
+		return
+	}
 	switch n := w.rng.IntN(100); {
 	case n < 7:
 		w.createJob()
@@ -88,6 +95,8 @@ func (w *world) step() {
 		w.deletePod()
 	case n < 99:
 		w.loseWorker()
+	case w.rng.IntN(3) == 0:
+		w.replacePool()
 	default:
 		w.note("new leader")
 		w.lead()
@@ -143,9 +152,15 @@ func (w *world) check(final map[types.UID]v1alpha1.JobState) {
 
 // checkCounts wants what the engine counts to be what there is.
 func (w *world) checkCounts() {
+	if w.engine.pools[poolKey] == nil {
+		return
+	}
 	s, pool := w.pool().Snapshot(), w.engine.pools[poolKey]
 	places, running, settling := map[place]int{}, 0, 0
 	for _, j := range w.engine.jobs {
+		if j.pool != pool {
+			continue // its pool was deleted; what was written of it is to be stored yet
+		}
 		places[j.place]++
 		attempts := 0
 		for _, t := range j.tasks {
@@ -166,6 +181,9 @@ func (w *world) checkCounts() {
 	if s.Queued != places[queued]+places[invited] || s.Waiting != places[overflow] || s.Active != running+settling ||
 		len(pool.parked) != places[parked] || pool.invited != places[invited] {
 		w.fail("counts %+v, parked %d, invited %d; there are %v, %d run, %d settle", s, len(pool.parked), pool.invited, places, running, settling)
+	}
+	if pool.closing && (len(places) > 1 || len(places) == 1 && places[away] == 0) {
+		w.fail("in a closed pool are in line: %v", places)
 	}
 	for _, p := range pool.workers {
 		if p.session != nil && p.unsettled < 0 || p.claimed < 0 {
@@ -209,12 +227,12 @@ func sizeOf(spec *v1alpha1.JobSpec) int32 {
 }
 
 // checkSettling is called when an agent is told to forget a result. Of a process that ended by itself, the
-// API must have it, or it must not count: because a later attempt has been sent, or another agent holds
+// API must have it, or it must not count: because a later attempt was sent, or another agent holds
 // the result that is being stored.
 func (w *world) checkSettling(p *simPod, token Token) {
 	stored, known := w.jobs[token.Job], w.engine.jobs[token.Job]
 	status := &stored.job.Status
-	if stored.gone || status.State.Finished() || known != nil && known.superseded(token) {
+	if stored.gone || status.State.Finished() || w.sent[token.key()] != token || known != nil && known.superseded(token) {
 		return
 	}
 	var done indexSet
@@ -224,6 +242,9 @@ func (w *world) checkSettling(p *simPod, token Token) {
 	if done.has(token.Index) || strings.Contains(","+status.RetriedIndexes, fmt.Sprintf(",%d:", token.Index)) ||
 		slices.ContainsFunc(status.EndedAttempts, func(a v1alpha1.Attempt) bool { return a.Token == token.String() }) {
 		return
+	}
+	if deadline := stored.job.Spec.ActiveDeadlineSeconds; deadline != nil && w.now.Sub(stored.job.Created) >= seconds(*deadline) {
+		return // the Job fails, whatever its tasks have done
 	}
 	if policy := stored.job.Spec.FailurePolicy; policy != nil && policy.Rules[0].Action == v1alpha1.ActionIgnore {
 		return // leaves no trace of an indexed Job's failure

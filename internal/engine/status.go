@@ -74,7 +74,7 @@ func (j *job) publish() {
 		}
 		return
 	}
-	if now.state == v1alpha1.JobRunning && j.isRecorded() {
+	if now.state == v1alpha1.JobRunning && now.same(j.asked) && j.isRecorded() {
 		return
 	}
 	j.write(after)
@@ -145,15 +145,15 @@ func (j *job) writeLater(after time.Duration) {
 	}
 }
 
-// writeNow writes the status of an indexed job.
-func (j *job) writeNow() { j.write(0) }
-
 // compose brings the status of an indexed job in line with its tasks.
 func (j *job) compose() {
 	x := j.indexed
 	s := &j.status
 	s.Completions = fmt.Sprintf("%d/%d", x.succeeded.len(), j.size)
 	s.Active, s.Succeeded, s.Failed = new(int32(j.running)), new(x.succeeded.len()), new(x.failed.len())
+	if j.atHandler() {
+		s.Active = new(int32(0)) // what runs is onFailure
+	}
 	s.SucceededIndexes, s.FailedIndexes, s.RetriedIndexes = x.succeeded.String(), x.failed.String(), j.retried()
 	s.RunningIndexes = j.runningIndexes()
 	if j.failing != nil && !j.settling {
@@ -274,7 +274,7 @@ func (j *job) announceFailure() {
 // finish records a final state of a job of which nothing runs. It is not done with until that is stored.
 func (j *job) finish(final v1alpha1.JobState, reason, message string) {
 	j.leaveLine()
-	j.timer.stop(j.engine())
+	j.disarm()
 	kind, conditionReason := v1alpha1.JobComplete, reason
 	if final == v1alpha1.JobFailed {
 		kind = v1alpha1.JobFailedCondition
@@ -296,22 +296,24 @@ func (j *job) finish(final v1alpha1.JobState, reason, message string) {
 	j.engine().out.PoolChanged(j.pool.config.Key)
 }
 
-// reportPoolNotFound asks for a Job without a pool to be shown so, unless it is stored so already. It
-// returns the write's version.
-func (e *Engine) reportPoolNotFound(job Job, pool string, stored state) uint64 {
-	e.version++
-	if stored.state == v1alpha1.JobPending && stored.reason == v1alpha1.ReasonPoolNotFound {
+func poolNotFound(pool types.NamespacedName) state {
+	return state{v1alpha1.JobPending, v1alpha1.ReasonPoolNotFound, fmt.Sprintf(
+		"There is no WorkerPool %q in namespace %q. The Job runs once there is.", pool.Name, pool.Namespace)}
+}
+
+// reportPoolNotFound asks for a Job without a pool to be shown so, unless it is stored so already.
+func (e *Engine) reportPoolNotFound(job Job, pool types.NamespacedName, stored state) {
+	now := poolNotFound(pool)
+	if now.same(stored) {
 		e.out.DropWrite(job.UID)
-		return e.version
+		return
 	}
+	e.version++
 	status := job.Status
-	status.State, status.Reason, status.Attempt = v1alpha1.JobPending, v1alpha1.ReasonPoolNotFound, nil
-	status.RunningIndexes = nil
-	status.Message = fmt.Sprintf("There is no WorkerPool %q in namespace %q. The Job runs once there is.", pool, job.Namespace)
+	status.State, status.Reason, status.Message = now.state, now.reason, now.message
 	e.out.Write(Write{
 		Job: job.JobRef, ResourceVersion: job.ResourceVersion, Version: e.version, Status: status, Due: e.now.Add(waitingDue),
 	})
-	return e.version
 }
 
 // Counted tells whether a Job that has finished is in the counters that are stored in its pool's status.

@@ -1,8 +1,8 @@
 package engine
 
 import (
-	"container/heap"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -32,10 +32,8 @@ type task struct {
 	retries, failures int32
 	// lost is how many workers the task has lost.
 	lost int32
-	// retryAt is when to try again, at the earliest; zero unless the task is in job.retrying.
-	retryAt time.Time
-	// place in job.retrying.
-	place int
+	// wait is until the next try, at the earliest; it is set while the task is in job.retrying.
+	wait timer[*task]
 	// unstored is true until the failure is stored that the task waits after.
 	unstored bool
 }
@@ -228,64 +226,30 @@ func (j *job) adoptAttempt(a *attempt, pod types.UID, name string) {
 		w.take(t, a)
 		return
 	}
+	j.unqueue(t) // it ran
 	a.worker = newPodWorker(j.pool, pod, name)
 	t.loseWorker(a)
-}
-
-// retryHeap has tasks by the time of their next try. It is a heap.Interface.
-type retryHeap []*task
-
-func (h retryHeap) Len() int           { return len(h) }
-func (h retryHeap) Less(i, k int) bool { return h[i].retryAt.Before(h[k].retryAt) }
-
-func (h retryHeap) Swap(i, k int) {
-	h[i], h[k] = h[k], h[i]
-	h[i].place, h[k].place = i, k
-}
-
-// Push is heap.Interface's.
-func (h *retryHeap) Push(x any) {
-	t := x.(*task)
-	t.place = len(*h)
-	*h = append(*h, t)
-}
-
-// Pop is heap.Interface's.
-func (h *retryHeap) Pop() any {
-	last := len(*h) - 1
-	t := (*h)[last]
-	(*h)[last] = nil
-	*h = (*h)[:last]
-	return t
 }
 
 // retryLater has a task tried again after a while.
 func (j *job) retryLater(t *task) {
 	t.failures++
-	t.retryAt = j.engine().now.Add(j.backoff(t.failures))
-	heap.Push(&j.retrying, t)
+	t.wait.of = t
+	j.retrying.set(&t.wait, j.engine().now.Add(j.backoff(t.failures)))
 }
 
 // unqueue takes a task out of wherever it waits for its next try.
 func (j *job) unqueue(t *task) {
-	if !t.retryAt.IsZero() {
-		heap.Remove(&j.retrying, t.place)
-		t.retryAt = time.Time{}
-	}
-	for i, o := range j.again {
-		if o == t {
-			j.again = append(j.again[:i:i], j.again[i+1:]...)
-			return
-		}
+	j.retrying.set(&t.wait, time.Time{})
+	if i := slices.Index(j.again, t); i >= 0 {
+		j.again = slices.Delete(j.again, i, i+1)
 	}
 }
 
 // wakeRetries has the tasks tried again whose time has come. A failure must be stored before.
 func (j *job) wakeRetries() {
-	for len(j.retrying) > 0 && !j.retrying[0].retryAt.After(j.engine().now) && !j.retrying[0].unstored {
-		t := heap.Pop(&j.retrying).(*task)
-		t.retryAt = time.Time{}
-		j.again = append(j.again, t)
+	for j.retrying.due(j.engine().now) && !j.retrying[0].of.unstored {
+		j.again = append(j.again, j.retrying.take())
 	}
 }
 

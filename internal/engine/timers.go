@@ -5,34 +5,35 @@ import (
 	"time"
 )
 
-// timer is a job's place among those that wait for a time.
-type timer struct {
-	job *job
-	at  time.Time
-	// index in the heap, of a timer that is set.
+// timer is the place of something among others that wait for a time.
+type timer[T any] struct {
+	of T
+	// at is zero unless the timer is set.
+	at time.Time
+	// index of a timer that is set.
 	index int
 }
 
-// timers are the jobs that wait for a time, in its order. They are a heap.Interface.
-type timers []*timer
+// timers are those that are set, the first to be due first. They are a heap.Interface.
+type timers[T any] []*timer[T]
 
-func (h timers) Len() int           { return len(h) }
-func (h timers) Less(i, k int) bool { return h[i].at.Before(h[k].at) }
+func (h timers[T]) Len() int           { return len(h) }
+func (h timers[T]) Less(i, k int) bool { return h[i].at.Before(h[k].at) }
 
-func (h timers) Swap(i, k int) {
+func (h timers[T]) Swap(i, k int) {
 	h[i], h[k] = h[k], h[i]
 	h[i].index, h[k].index = i, k
 }
 
 // Push is heap.Interface's.
-func (h *timers) Push(x any) {
-	t := x.(*timer)
+func (h *timers[T]) Push(x any) {
+	t := x.(*timer[T])
 	t.index = len(*h)
 	*h = append(*h, t)
 }
 
 // Pop is heap.Interface's.
-func (h *timers) Pop() any {
+func (h *timers[T]) Pop() any {
 	last := len(*h) - 1
 	t := (*h)[last]
 	(*h)[last] = nil
@@ -40,26 +41,28 @@ func (h *timers) Pop() any {
 	return t
 }
 
-// set has the job woken at a time; the zero time is never.
-func (t *timer) set(e *Engine, at time.Time) {
-	switch {
-	case at.Equal(t.at):
+// set changes when a timer is due; the zero time is never.
+func (h *timers[T]) set(t *timer[T], at time.Time) {
+	before := t.at
+	switch t.at = at; {
+	case at.Equal(before):
+	case before.IsZero():
+		heap.Push(h, t)
 	case at.IsZero():
-		t.stop(e)
-	case t.at.IsZero():
-		t.at = at
-		heap.Push(&e.timers, t)
+		heap.Remove(h, t.index)
 	default:
-		t.at = at
-		heap.Fix(&e.timers, t.index)
+		heap.Fix(h, t.index)
 	}
 }
 
-func (t *timer) stop(e *Engine) {
-	if !t.at.IsZero() {
-		heap.Remove(&e.timers, t.index)
-		t.at = time.Time{}
-	}
+// due tells whether the first of the timers is.
+func (h timers[T]) due(now time.Time) bool { return len(h) > 0 && !h[0].at.After(now) }
+
+// take unsets the first of the timers and returns what it is for.
+func (h *timers[T]) take() T {
+	t := (*h)[0]
+	h.set(t, time.Time{})
+	return t.of
 }
 
 // arm sets the job's timer to the next time that something is to be done.
@@ -76,13 +79,15 @@ func (j *job) arm() {
 	if j.place == parked {
 		add(j.startAfter)
 	}
-	if len(j.retrying) > 0 && !j.retrying[0].unstored && !j.suspend {
-		add(j.retrying[0].retryAt)
+	if len(j.retrying) > 0 && !j.retrying[0].of.unstored && !j.suspend {
+		add(j.retrying[0].at)
 	}
 	add(j.flush)
-	j.timer.job = j
-	j.timer.set(j.engine(), next)
+	j.engine().timers.set(&j.timer, next)
 }
+
+// disarm has the job woken no more.
+func (j *job) disarm() { j.engine().timers.set(&j.timer, time.Time{}) }
 
 // wake does what it is time for.
 func (j *job) wake() {
@@ -96,7 +101,7 @@ func (j *job) wake() {
 	}
 	j.wakeRetries()
 	if !j.flush.IsZero() && !j.flush.After(now) {
-		j.writeNow()
+		j.write(0)
 	}
 	j.proceed()
 }
@@ -104,10 +109,8 @@ func (j *job) wake() {
 // wakeJobs wakes the jobs whose time has come, each once.
 func (e *Engine) wakeJobs() {
 	var due []*job
-	for len(e.timers) > 0 && !e.timers[0].at.After(e.now) {
-		t := heap.Pop(&e.timers).(*timer)
-		t.at = time.Time{}
-		due = append(due, t.job)
+	for e.timers.due(e.now) {
+		due = append(due, e.timers.take())
 	}
 	for _, j := range due {
 		j.wake()

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"cmp"
+	"errors"
 	"maps"
 	"slices"
 	"time"
@@ -211,14 +212,19 @@ func usageOf(asked worker.ResourceUsage, limits worker.ResourceLimits, slots int
 	return asked
 }
 
-// room tells whether the worker can take another task now, if that is not too large.
-func (w *podWorker) room() bool {
-	return w.takes() && len(w.tasks)+w.claimed < w.slots && !w.pool.engine.now.Before(w.resting)
+// fits tells whether the worker is large enough for a task that asks for so much.
+func (w *podWorker) fits(asked worker.ResourceUsage) bool {
+	return !errors.Is(w.resources.Check(w.usageOf(asked)), worker.ErrTooLarge)
+}
+
+// room tells whether the worker can take another task now, if that is not too large, with some slots kept.
+func (w *podWorker) room(kept int) bool {
+	return w.takes() && len(w.tasks)+w.claimed+kept < w.slots && !w.pool.engine.now.Before(w.resting)
 }
 
 // offer puts the worker into the line of those with room, if it has any.
 func (w *podWorker) offer() {
-	if !w.inFree && w.room() {
+	if !w.inFree && w.room(0) {
 		w.inFree = true
 		w.pool.free = append(w.pool.free, w)
 	}

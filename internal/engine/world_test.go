@@ -39,6 +39,10 @@ type world struct {
 	writes map[types.UID]Write
 	looks  []JobRef
 	opened bool
+	// deleting: the pool is being deleted.
+	deleting bool
+	// sent is that of all sessions.
+	sent map[taskKey]Token
 	// log has what happened, for a failing seed.
 	log []string
 }
@@ -90,10 +94,20 @@ type simProcess struct {
 type simSession struct {
 	inbox  []Command
 	closed bool
+	// sent has the highest token that was sent of each task, over all sessions.
+	sent map[taskKey]Token
 }
 
-func (s *simSession) Send(cmd Command) { s.inbox = append(s.inbox, cmd) }
-func (s *simSession) Close(string)     { s.closed = true }
+func (s *simSession) Send(cmd Command) {
+	s.inbox = append(s.inbox, cmd)
+	for _, a := range cmd.Assignments {
+		if key := a.Token.key(); a.Token.Compare(s.sent[key]) > 0 {
+			s.sent[key] = a.Token
+		}
+	}
+}
+
+func (s *simSession) Close(string) { s.closed = true }
 
 var poolKey = types.NamespacedName{Namespace: "default", Name: "pool"}
 
@@ -109,7 +123,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 	w := &world{
 		t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 0)),
 		now:  time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC),
-		jobs: map[types.UID]*storedJob{},
+		jobs: map[types.UID]*storedJob{}, sent: map[taskKey]Token{},
 		config: PoolConfig{
 			Key: poolKey, UID: "pool", Capacity: simCapacity, Aging: 300 * time.Second, Slots: simSlots, Resources: simResources,
 			LostAfter: workerLost,
@@ -131,13 +145,49 @@ func (w *world) lead() {
 	}
 	w.engine = New(func() time.Time { return w.now }, w.rng.Float64, w)
 	w.engine.Begin(w.epoch)
+	w.openPool()
+	for _, uid := range w.jobUIDs() {
+		w.submit(uid)
+	}
+}
+
+// replacePool deletes the pool, or if that has happened makes another of its name. The pods of the first are
+// gone by then.
+func (w *world) replacePool() {
+	if !w.deleting {
+		w.note("the pool is deleted")
+		w.deleting = true
+		for _, p := range w.pods {
+			p.terminating = true
+		}
+		w.pool().Close()
+		w.listPods()
+		return
+	}
+	w.note("there is another pool")
+	for _, p := range w.pods {
+		w.drop(p)
+		p.gone, p.running, p.results = true, nil, nil
+	}
+	w.listPods()
+	w.deleting = false
+	w.names++
+	w.config.UID = types.UID(fmt.Sprint("pool-", w.names))
+	for range 3 {
+		w.addPod()
+	}
+	w.openPool()
+}
+
+// openPool is the pool controller.
+func (w *world) openPool() {
 	w.engine.SetPool(w.config)
 	w.listPods()
 	if err := w.pool().Start(); err != nil {
 		w.t.Fatalf("seed %d: start: %v", w.seed, err)
 	}
-	for _, uid := range w.jobUIDs() {
-		w.submit(uid)
+	if w.deleting {
+		w.pool().Close()
 	}
 }
 
@@ -296,6 +346,9 @@ func (w *world) deleteJob() {
 }
 
 func (w *world) addPod() {
+	if w.deleting {
+		return
+	}
 	w.names++
 	w.pods = append(w.pods, &simPod{
 		uid: types.UID(fmt.Sprintf("pod-%d", w.names)), ordinal: w.names, running: map[Token]*simProcess{}, heard: w.now,
@@ -371,9 +424,9 @@ func (w *world) connect(p *simPod) {
 	if p.session != nil || p.gone || w.epoch.Compare(p.epoch) < 0 {
 		return
 	}
-	s := &simSession{}
+	s := &simSession{sent: w.sent}
 	if err := w.engine.Connect(s, Hello{
-		Pool: poolKey, PoolUID: "pool", Pod: p.uid, PodName: string(p.uid), Instance: fmt.Sprint(p.instance),
+		Pool: poolKey, PoolUID: w.config.UID, Pod: p.uid, PodName: string(p.uid), Instance: fmt.Sprint(p.instance),
 		Running: w.runningOf(p), Results: slices.Clone(p.results), Draining: p.terminating,
 	}); err != nil {
 		w.t.Fatalf("seed %d: connect: %v", w.seed, err)
@@ -488,7 +541,7 @@ func (w *world) pass(d time.Duration) {
 	}
 	w.engine.Tick()
 	for _, p := range w.pods {
-		if w.pool().Snapshot().Pods[p.uid].Lost && !p.gone {
+		if pool, ok := w.engine.Manager(poolKey); ok && pool.Snapshot().Pods[p.uid].Lost && !p.gone {
 			w.note("given up %s", p.uid)
 			w.drop(p)
 			p.gone, p.running, p.results = true, nil, nil
