@@ -1,0 +1,141 @@
+package engine
+
+import (
+	"slices"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/workerpool-dev/workerpool/api/v1alpha1"
+)
+
+// owe has the agent keep a result until a write that has it is stored.
+func (j *job) owe(a *attempt, t *task, failed bool) {
+	a.worker.unsettled++
+	j.owed = append(j.owed, owed{worker: a.worker, token: a.token, task: t, failed: failed})
+}
+
+// owes tells whether the job has taken in this result.
+func (j *job) owes(token Token) bool {
+	return slices.ContainsFunc(j.owed, func(o owed) bool { return o.token == token })
+}
+
+// assignOwed notes that the latest write has all results.
+func (j *job) assignOwed() {
+	for i := range j.owed {
+		if j.owed[i].version == 0 {
+			j.owed[i].version = j.version
+		}
+	}
+}
+
+// acknowledge lets the agents forget what is stored by now.
+func (j *job) acknowledge(version uint64) {
+	j.owed = slices.DeleteFunc(j.owed, func(o owed) bool {
+		stored := o.version != 0 && o.version <= version
+		if stored {
+			o.settle()
+		}
+		return stored
+	})
+}
+
+func (o *owed) settle() {
+	o.task.unstored = false
+	o.worker.unsettled--
+	o.worker.processed++
+	if o.failed {
+		o.worker.failed++
+	}
+	o.worker.acknowledge(o.token)
+}
+
+// Written says that a write is stored. Results are acknowledged to their workers only now.
+func (e *Engine) Written(w Write, resourceVersion string) {
+	e.enter()
+	defer e.leave()
+	j := e.jobs[w.Job.UID]
+	if j == nil {
+		return
+	}
+	j.object.ResourceVersion = resourceVersion
+	if w.Version > j.version { // asked for before the job came to its pool
+		j.asked = stateOf(&w.Status)
+	}
+	j.acknowledge(w.Version)
+	switch {
+	case j.settling:
+		if w.Version == j.version {
+			j.complete()
+		}
+		return
+	case j.leaving:
+		if w.Version == j.version {
+			e.left[j.object.UID] = resourceVersion
+			delete(e.jobs, j.object.UID)
+			e.out.Look(j.object.JobRef) // there may be a pool of the name again, or more to tell of the job
+			e.collect(j.pool)
+		}
+		return
+	}
+	j.noteStored(w)
+	j.proceed()
+	j.pool.match()
+}
+
+// noteStored tells the agents which attempts are recorded, and sends those that had to be.
+func (j *job) noteStored(w Write) {
+	j.announced = j.announced || meta.IsStatusConditionTrue(w.Status.Conditions, v1alpha1.JobFailureTarget)
+	for _, t := range j.sorted() {
+		a := t.attempt
+		switch {
+		case a == nil || a.recorded:
+		case j.recordedBy(w, a):
+			a.recorded = true
+			if a.unsent {
+				t.send()
+				continue
+			}
+			a.worker.record(a.token)
+		}
+	}
+}
+
+func (j *job) recordedBy(w Write, a *attempt) bool {
+	if j.plain() || a.token.Index == j.size {
+		return w.Status.Attempt != nil && w.Status.Attempt.Token == a.token.String()
+	}
+	return a.version != 0 && a.version <= w.Version
+}
+
+// Finished says that a Job is stored as finished, though a write of it was not answered so: it had
+// timed out after it took effect, or somebody else has written.
+func (e *Engine) Finished(job types.UID) {
+	e.enter()
+	defer e.leave()
+	j := e.jobs[job]
+	switch {
+	case j == nil:
+	case j.settling:
+		j.complete()
+	default:
+		j.cancel()
+		j.pool.match()
+	}
+}
+
+// complete ends a job whose end is stored, or need not be.
+func (j *job) complete() {
+	e, p := j.engine(), j.pool
+	if !j.shown {
+		e.settled[j.object.UID] = true
+	}
+	p.settling--
+	p.processed++
+	if j.status.State == v1alpha1.JobFailed {
+		p.failed++
+	}
+	p.uncounted[j.object.UID] = p.processed
+	e.out.PoolChanged(p.config.Key)
+	j.remove()
+}
