@@ -53,13 +53,19 @@ type WorkerPool struct {
 // +kubebuilder:validation:XValidation:rule="!has(self.template.spec.restartPolicy) || self.template.spec.restartPolicy == 'Always'",message="template.spec.restartPolicy must be Always: a worker outlives its jobs"
 // +kubebuilder:validation:XValidation:rule="self.handler.type == 'HTTP' || !has(self.template.spec.hostPID) || !self.template.spec.hostPID",message="template.spec.hostPID may not be true: the agent must be the first process of its container, so that it can end all that a job started"
 // +kubebuilder:validation:XValidation:rule="self.handler.type == 'HTTP' || !has(self.template.spec.shareProcessNamespace) || !self.template.spec.shareProcessNamespace",message="template.spec.shareProcessNamespace may not be true: the agent must be the first process of its container, so that it can end all that a job started"
+// +kubebuilder:validation:XValidation:rule="!has(self.autoscaling) || !has(self.replicas)",message="replicas may not be set beside autoscaling, which chooses the number of workers: remove one of the two"
 type WorkerPoolSpec struct {
 	// replicas is the number of workers wanted. It is 1 if unset. `kubectl scale`
-	// and autoscalers set it.
+	// and autoscalers set it. Not with autoscaling.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=10000
 	Replicas *int32 `json:"replicas,omitempty"`
+
+	// autoscaling has the operator choose the number of workers, by the Jobs that wait and run.
+	// status.desiredReplicas has what it has chosen. Not with replicas.
+	// +optional
+	Autoscaling *AutoscalingSpec `json:"autoscaling,omitzero"`
 
 	// slots is the number of Jobs that one worker runs at once. Jobs that run at
 	// once in one worker are not isolated from each other. A change replaces the
@@ -138,6 +144,41 @@ type WorkerPoolSpec struct {
 	// +optional
 	// +default=false
 	Suspend *bool `json:"suspend,omitempty"`
+}
+
+// AutoscalingSpec says how many workers there should be. There are enough that a new Job is expected to
+// start within targetWaitSeconds, and no more for long.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.minReplicas) || self.minReplicas <= self.maxReplicas",message="minReplicas may not be larger than maxReplicas"
+type AutoscalingSpec struct {
+	// minReplicas is how many workers there are at least. With 0 there are none while
+	// there is no Job, and the first Job waits for a worker to start.
+	// +optional
+	// +default=0
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=10000
+	MinReplicas *int32 `json:"minReplicas,omitempty"`
+
+	// maxReplicas is how many workers there are at most.
+	// +required
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=10000
+	MaxReplicas int32 `json:"maxReplicas,omitempty"`
+
+	// targetWaitSeconds is how long a Job may wait in the queue. A larger number needs fewer workers
+	// for Jobs that are shorter than that.
+	// +optional
+	// +default=10
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=86400
+	TargetWaitSeconds *int32 `json:"targetWaitSeconds,omitempty"`
+
+	// scaleDownDelaySeconds is how long fewer workers must have been enough before some are removed.
+	// +optional
+	// +default=60
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=86400
+	ScaleDownDelaySeconds *int32 `json:"scaleDownDelaySeconds,omitempty"`
 }
 
 // RecycleSpec says when a worker is replaced. One that has run enough takes no further Jobs, ends what it

@@ -162,6 +162,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		return conflictIsLater(err)
 	}
 	r.tellEngine(s)
+	s.autoscale()
 	if err := r.execute(ctx, s, s.withinLimits(Plan(s.state()), r.agent)); err != nil {
 		return reconcile.Result{}, err
 	}

@@ -307,3 +307,50 @@ func TestWhatTheEngineDoesIsShown(t *testing.T) {
 		Capacity: &v1alpha1.ResourceAmounts{CPU: new(resource.MustParse("2")), Memory: new(resource.MustParse("1Gi"))},
 	}))
 }
+
+// What the Jobs of a pool with autoscaling want of workers is what it has, and shows.
+func TestAPoolIsScaledByWhatItsJobsWant(t *testing.T) {
+	f := start(t, nil)
+	demo := f.pool().Autoscaling(0, 5).Obj()
+	demo.Spec.Autoscaling.ScaleDownDelaySeconds = new(int32(0))
+	f.create(demo)
+	want := func(waiting, running float64) {
+		f.engine.set(t.Context(), f.key(), func(s *engine.PoolSnapshot) {
+			s.Demand = engine.Demand{Known: true, Waiting: waiting, Running: running, TaskTime: time.Hour}
+		})
+	}
+	f.Eventually(f.condition(v1alpha1.PoolReady)).Should(HavePrefix("True AllWorkersReady: 0 of 0 workers are ready."))
+	want(2, 0)
+	f.expectPods("demo-0", "demo-1")
+	want(9, 1)
+	f.expectPods("demo-0", "demo-1", "demo-2", "demo-3", "demo-4")
+	f.Eventually(func() int32 {
+		pool, err := f.get()
+		f.Expect(err).NotTo(HaveOccurred())
+		return *pool.Status.DesiredReplicas
+	}).Should(BeEquivalentTo(5))
+	want(0, 0)
+	f.expectPods()
+	f.Eventually(f.condition(v1alpha1.PoolReady)).Should(HavePrefix("True AllWorkersReady: 0 of 0 workers are ready."))
+}
+
+// A pool that is scaled by hand again has what is said, and remembers nothing of before.
+func TestAutoscalingMayBeTurnedOnAndOff(t *testing.T) {
+	f := start(t, nil)
+	f.create(f.pool().Replicas(2).Obj())
+	f.expectPods("demo-0", "demo-1")
+	change := func(change func(*v1alpha1.WorkerPoolSpec)) {
+		f.Eventually(func() error {
+			pool, err := f.get()
+			f.Expect(err).NotTo(HaveOccurred())
+			change(&pool.Spec)
+			return f.client.Update(t.Context(), pool)
+		}).Should(Succeed())
+	}
+	change(func(s *v1alpha1.WorkerPoolSpec) {
+		s.Replicas, s.Autoscaling = nil, &v1alpha1.AutoscalingSpec{MinReplicas: new(int32(3)), MaxReplicas: 4}
+	})
+	f.expectPods("demo-0", "demo-1", "demo-2")
+	change(func(s *v1alpha1.WorkerPoolSpec) { s.Replicas, s.Autoscaling = new(int32(1)), nil })
+	f.expectPods("demo-0")
+}

@@ -29,6 +29,8 @@ type memory struct {
 	generation int64
 	// retry is when to try again.
 	retry time.Time
+	// autoscaler is for a pool that has one.
+	autoscaler autoscaler
 	// written is when the status was written last.
 	written time.Time
 }

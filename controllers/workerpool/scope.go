@@ -29,6 +29,8 @@ type scope struct {
 	pods     []*corev1.Pod
 	memory   *memory
 	snapshot engine.PoolSnapshot
+	// target is the number of workers wanted of a pool with autoscaling.
+	target int
 	// limited is why workers are not made that go beyond the pool's limits; empty if none does.
 	limited string
 	// waits are after how long to look again, for each matter that asks for it.
@@ -135,8 +137,11 @@ func (s *scope) deleting() bool { return !s.pool.DeletionTimestamp.IsZero() }
 
 // replicas is the number of workers wanted.
 func (s *scope) replicas() int {
-	if s.deleting() {
+	switch {
+	case s.deleting():
 		return 0
+	case s.pool.Spec.Autoscaling != nil:
+		return s.target
 	}
 	return int(ptr.Deref(s.pool.Spec.Replicas, 1))
 }

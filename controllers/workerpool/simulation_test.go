@@ -67,6 +67,7 @@ func (w *world) reconcile() []Intent {
 		w.t.Fatalf("observe: %v", err)
 	}
 	w.reconciler.tellEngine(s)
+	s.autoscale()
 	intents := Plan(s.state())
 	w.check(s.state(), intents)
 	for _, i := range intents {

@@ -34,6 +34,8 @@ type job struct {
 	// place is where the job is in line. Its obstacle says why it is parked.
 	place    place
 	obstacle *obstacle
+	// share of a worker that each task takes, in millionths, and backlog that of all that could be started.
+	share, backlog int64
 	// admitted jobs have had a place in the queue, and are let in again beyond its capacity.
 	admitted bool
 
@@ -130,6 +132,7 @@ func newJob(p *pool, object Job) *job {
 		j.putBack(j.task(0)) // it knows then which results are settled
 	}
 	j.handled = spec.OnFailure == nil
+	j.share = p.shareOf(j)
 	if c := meta.FindStatusCondition(object.Status.Conditions, v1alpha1.JobFailureTarget); c != nil && c.Status == "True" {
 		j.failing, j.announced = &failure{reason: c.Reason, message: c.Message}, true
 	}

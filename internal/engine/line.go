@@ -37,6 +37,9 @@ type obstacle struct{ reason, message string }
 // takePlace puts the job where it belongs: in line if something of it can be started, and out of it if not.
 func (j *job) takePlace() {
 	j.obstacle = j.findObstacle()
+	if !j.isShed() {
+		j.share = j.pool.shareOf(j)
+	}
 	switch {
 	case j.pool.closing:
 		j.leaveLine()
@@ -51,6 +54,7 @@ func (j *job) takePlace() {
 		j.leaveLine()
 		j.pool.enqueue(j)
 	}
+	j.count()
 	j.publish()
 }
 
@@ -98,6 +102,7 @@ func (j *job) leaveLine() {
 	case away:
 	}
 	j.place = away
+	j.count()
 }
 
 func (j *job) reprioritize() {

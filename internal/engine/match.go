@@ -115,6 +115,7 @@ func (p *pool) give(j *job, w *podWorker) {
 	if !j.startable() {
 		j.leaveLine()
 	}
+	j.count()
 	j.arm()
 }
 

@@ -41,6 +41,9 @@ type pool struct {
 	// A worker is in it at most once (podWorker.inFree), and may have lost its room meanwhile.
 	free []*podWorker
 
+	// backlog is the share of workers that waits to be taken, in millionths, and load measures what is.
+	backlog int64
+	load    load
 	// running is the number of jobs with a task that runs, settling that of those whose end is being
 	// written.
 	running, settling int
@@ -268,7 +271,7 @@ func (p *pool) snapshot() PoolSnapshot {
 	s := p.status()
 	snapshot := PoolSnapshot{
 		Workers: s.Workers, Queued: s.QueueSize, Waiting: p.overflow.Len(), Active: s.ActiveJobs,
-		Processed: s.ProcessedJobs, Failed: s.FailedJobs,
+		Processed: s.ProcessedJobs, Failed: s.FailedJobs, Demand: p.demand(),
 		Pods: make(map[types.UID]PodSnapshot, len(p.workers)),
 	}
 	for uid, w := range p.workers {

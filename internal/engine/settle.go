@@ -43,6 +43,7 @@ func (t *task) whyCutOff() string {
 func (t *task) ended(a *attempt, r Result) {
 	j := t.job
 	f := t.verdict(r)
+	j.pool.load.end(a.share, j.engine().now)
 	j.noteEnd(t, r, f)
 	j.owe(a, t, f != nil)
 	if f != nil && j.pool.config.SpentOnFailure {

@@ -157,6 +157,7 @@ func (w *world) checkCounts() {
 	}
 	s, pool := w.pool().Snapshot(), w.engine.pools[poolKey]
 	places, running, settling := map[place]int{}, 0, 0
+	var backlog, taken int64
 	for _, j := range w.engine.jobs {
 		if j.pool != pool {
 			continue // its pool was deleted; what was written of it is to be stored yet
@@ -166,8 +167,13 @@ func (w *world) checkCounts() {
 		for _, t := range j.tasks {
 			if t.attempt != nil {
 				attempts++
+				taken += t.attempt.share
 			}
 		}
+		if j.backlog != j.startableTasks()*j.share {
+			w.fail("%s counts %d millionths of a worker as waiting, of %d tasks", j.object.UID, j.backlog, j.startableTasks())
+		}
+		backlog += j.backlog
 		if attempts != j.running {
 			w.fail("%s has %d attempts, and counts %d", j.object.UID, attempts, j.running)
 		}
@@ -181,6 +187,9 @@ func (w *world) checkCounts() {
 	if s.Queued != places[queued]+places[invited] || s.Waiting != places[overflow] || s.Active != running+settling ||
 		len(pool.parked) != places[parked] || pool.invited != places[invited] {
 		w.fail("counts %+v, parked %d, invited %d; there are %v, %d run, %d settle", s, len(pool.parked), pool.invited, places, running, settling)
+	}
+	if pool.backlog != backlog || pool.load.running != taken {
+		w.fail("the pool counts %d millionths of a worker as waiting, and %d as taken; it is %d and %d", pool.backlog, pool.load.running, backlog, taken)
 	}
 	if pool.closing && (len(places) > 1 || len(places) == 1 && places[away] == 0) {
 		w.fail("in a closed pool are in line: %v", places)

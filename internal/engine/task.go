@@ -56,6 +56,8 @@ type attempt struct {
 	version uint64
 	// recorded: the API knows that it runs.
 	recorded bool
+	// share of a worker that it takes, in millionths.
+	share int64
 	// usage is what it takes from its worker, and files what it takes of the pool's open files.
 	usage, files worker.ResourceUsage
 	// memory is what its processes had when it was last heard of, in bytes.

@@ -128,11 +128,26 @@ type PoolSnapshot struct {
 	Active int
 	// Processed and Failed count the Jobs that have finished, and those of them that failed.
 	Processed, Failed uint64
+	// Demand is what its Jobs want of workers.
+	Demand Demand
 	// Used is what the tasks that run take, and Capacity what the connected workers have; 0 is not limited.
 	Used     worker.ResourceUsage
 	Capacity worker.ResourceLimits
 	// Pods has the pool's worker pods that the engine knows.
 	Pods map[types.UID]PodSnapshot
+}
+
+// Demand is what a pool's Jobs want of workers, counted in whole workers as new ones are made.
+type Demand struct {
+	// Known: dispatch is open. Otherwise the rest says little, because the operator has just taken the lead, or
+	// the pool is suspended or being deleted.
+	Known bool
+	// Waiting is what the tasks would take that could be started if there were room, and Running what those
+	// take that run.
+	Waiting, Running float64
+	// TaskTime is how long a task takes, about, by those of the last minutes. It is a year where none has
+	// ended.
+	TaskTime time.Duration
 }
 
 // PodSnapshot is what a worker pod does at one moment.

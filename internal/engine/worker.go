@@ -240,6 +240,8 @@ func (w *podWorker) take(t *task, a *attempt) {
 	if files := (worker.ResourceUsage{Files: a.usage.Files}); w.pool.files.Acquire(files) == nil {
 		a.files = files
 	}
+	a.share = j.share
+	w.pool.load.add(a.share, w.pool.engine.now)
 	j.unqueue(t)
 	j.admitted = true
 	t.attempt = a
@@ -256,6 +258,7 @@ func (w *podWorker) give(t *task) {
 	w.pool.files.Release(t.attempt.files)
 	t.attempt.usage, t.attempt.files = worker.ResourceUsage{}, worker.ResourceUsage{}
 	delete(w.tasks, t.key())
+	w.pool.load.add(-t.attempt.share, w.pool.engine.now)
 	t.job.running--
 	if t.job.running == 0 {
 		w.pool.running--

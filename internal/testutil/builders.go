@@ -33,6 +33,12 @@ func (b *PoolBuilder) Replicas(n int32) *PoolBuilder {
 	return b
 }
 
+// Autoscaling sets the bounds of spec.autoscaling.
+func (b *PoolBuilder) Autoscaling(least, most int32) *PoolBuilder {
+	b.pool.Spec.Autoscaling = &v1alpha1.AutoscalingSpec{MinReplicas: &least, MaxReplicas: most}
+	return b
+}
+
 // Slots sets spec.slots.
 func (b *PoolBuilder) Slots(n int32) *PoolBuilder {
 	b.pool.Spec.Slots = n

@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
@@ -45,6 +46,7 @@ func TestWorkerPoolIsRefused(t *testing.T) {
 	)
 	hook := &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: []string{"true"}}}}
 	with := func(change func(*v1alpha1.WorkerPoolSpec)) *testutil.PoolBuilder { return pool().Spec(change) }
+	scaling := func(least, most int32) *testutil.PoolBuilder { return pool().Autoscaling(least, most) }
 	update := func(surge, unavailable int32) v1alpha1.UpdateSpec {
 		return v1alpha1.UpdateSpec{MaxSurge: new(surge), MaxUnavailable: new(unavailable)}
 	}
@@ -103,7 +105,17 @@ func TestWorkerPoolIsRefused(t *testing.T) {
 		"recycling after 0":    {with(func(s *v1alpha1.WorkerPoolSpec) { s.Recycle = &v1alpha1.RecycleSpec{MaxJobs: new(int32(0))} }), "spec.recycle.maxJobs in body should be greater than or equal to 1"},
 		"recycling at once":    {with(func(s *v1alpha1.WorkerPoolSpec) { s.Recycle = &v1alpha1.RecycleSpec{MaxAgeSeconds: new(int32(59))} }), "spec.recycle.maxAgeSeconds in body should be greater than or equal to 60"},
 		"lost too soon":        {with(func(s *v1alpha1.WorkerPoolSpec) { s.WorkerLostTimeoutSeconds = new(int32(29)) }), "spec.workerLostTimeoutSeconds in body should be greater than or equal to 30"},
-		"no containers":        {pool().Template(func(t *corev1.PodTemplateSpec) { t.Spec.Containers = []corev1.Container{} }), "must have at least one container"},
+		"scaled twice":         {scaling(1, 5).Replicas(3), "replicas may not be set beside autoscaling, which chooses the number of workers: remove one of the two"},
+		"more than the most":   {scaling(6, 5), "minReplicas may not be larger than maxReplicas"},
+		"no most":              {scaling(0, 0), "spec.autoscaling.maxReplicas"},
+		"negative least":       {scaling(-1, 5), "spec.autoscaling.minReplicas in body should be greater than or equal to 0"},
+		"no wait": {with(func(s *v1alpha1.WorkerPoolSpec) {
+			s.Autoscaling = &v1alpha1.AutoscalingSpec{MaxReplicas: 1, TargetWaitSeconds: new(int32(0))}
+		}), "spec.autoscaling.targetWaitSeconds in body should be greater than or equal to 1"},
+		"negative delay": {with(func(s *v1alpha1.WorkerPoolSpec) {
+			s.Autoscaling = &v1alpha1.AutoscalingSpec{MaxReplicas: 1, ScaleDownDelaySeconds: new(int32(-1))}
+		}), "spec.autoscaling.scaleDownDelaySeconds in body should be greater than or equal to 0"},
+		"no containers": {pool().Template(func(t *corev1.PodTemplateSpec) { t.Spec.Containers = []corev1.Container{} }), "must have at least one container"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := NewWithT(t)
@@ -170,6 +182,24 @@ func TestWorkerPoolDefaultsWithinItsParts(t *testing.T) {
 	g.Expect(pool.Spec.JobDefaults).To(Equal(&v1alpha1.JobDefaults{Backoff: &v1alpha1.Backoff{
 		InitialSeconds: new(int32(1)), Factor: new(int32(1)), MaxSeconds: new(int32(300)),
 	}}))
+}
+
+func TestWorkerPoolDefaultsOfItsAutoscaling(t *testing.T) {
+	g := NewWithT(t)
+	pool := testutil.MakePool(env.Namespace(t, nil), "demo").Spec(func(s *v1alpha1.WorkerPoolSpec) {
+		s.Autoscaling = &v1alpha1.AutoscalingSpec{MaxReplicas: 5}
+	}).Obj()
+	g.Expect(env.Client.Create(t.Context(), pool)).To(Succeed())
+	g.Expect(pool.Spec.Autoscaling).To(Equal(&v1alpha1.AutoscalingSpec{
+		MinReplicas: new(int32(0)), MaxReplicas: 5, TargetWaitSeconds: new(int32(10)), ScaleDownDelaySeconds: new(int32(60)),
+	}))
+
+	// `kubectl scale` and other autoscalers are refused.
+	scale := &autoscalingv1.Scale{Spec: autoscalingv1.ScaleSpec{Replicas: 5}}
+	err := env.Client.SubResource("scale").Update(t.Context(), pool, client.WithSubResourceBody(scale))
+	g.Expect(err).To(MatchError(ContainSubstring("replicas may not be set beside autoscaling")))
+	err = env.Client.SubResource("scale").Patch(t.Context(), pool, client.RawPatch(types.MergePatchType, []byte(`{"spec":{"replicas":5}}`)))
+	g.Expect(err).To(MatchError(ContainSubstring("replicas may not be set beside autoscaling")))
 }
 
 // Each field of a pool may be changed, its defaults for Jobs too.

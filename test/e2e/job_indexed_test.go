@@ -129,3 +129,21 @@ func TestNoFinishedIndexIsRepeatedAfterTheOperatorWasKilled(t *testing.T) {
 	f.Expect(job.Status).To(And(HaveField("Completions", "300/300"), HaveField("SucceededIndexes", "0-299")))
 	f.Expect(leader(f)).NotTo(Equal(before))
 }
+
+// What an indexed Job has done when its pool is deleted is not done again in the next pool of the name.
+func TestAHalfRunJobGoesOnInTheNextPool(t *testing.T) {
+	f := setup(t)
+	f.create(f.pool().Replicas(1).Obj())
+	f.create(f.job("half", `test "$JOB_COMPLETION_INDEX" = 0 || { `+untilTold+`}`).Completions(4).Obj())
+	f.awaitJob("half", HaveField("Status.SucceededIndexes", "0"))
+	f.awaitJob("half", HaveField("Status.RunningIndexes", ConsistOf(HaveField("Indexes", "1"))))
+	f.Expect(cluster.Delete(f.ctx, f.getPool())).To(Succeed())
+	f.Eventually(f.pods, patience).Should(ConsistOf(HaveField("DeletionTimestamp", Not(BeNil()))))
+	f.tell("demo-0")
+	f.awaitJob("half", And(inState(v1alpha1.JobPending, v1alpha1.ReasonPoolNotFound), HaveField("Status.SucceededIndexes", "0-1")))
+
+	f.Eventually(func() error { return cluster.Create(f.ctx, f.pool().Replicas(1).Obj()) }, patience).Should(Succeed())
+	f.awaitJob("half", HaveField("Status.RunningIndexes", ConsistOf(HaveField("Indexes", "2"))))
+	f.tell("demo-0")
+	f.awaitJob("half", And(inState(v1alpha1.JobSucceeded, ""), startedTimes(4, 0)))
+}
