@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
 
+	"github.com/workerpool-dev/workerpool/api/v1alpha1"
 	"github.com/workerpool-dev/workerpool/internal/engine"
 )
 
@@ -58,13 +59,34 @@ type Writer struct {
 	// mu guards what follows. No request is made under it.
 	mu      sync.Mutex
 	entries map[types.UID]*entry
-	// awaited has the entries whose pending write ends a Job or is waited for, passing all others. Those
-	// under way are in neither.
-	awaited, passing dueHeap
+	// queues have the entries with a pending write, by its rank. Those under way are in none.
+	queues [ranks]dueHeap
 
 	limit *rate.Limiter
 	// wake tells Run that something has changed.
 	wake chan struct{}
+}
+
+// A write's rank says which go first.
+const (
+	// pressing writes end a Job, or are waited for.
+	pressing = iota
+	// running ones let a worker go on with what it runs though the operator is away.
+	running
+	// waiting ones are for people to see.
+	waiting
+
+	ranks
+)
+
+func rankOf(w *engine.Write) int {
+	switch {
+	case !w.Passing():
+		return pressing
+	case w.Status.State == v1alpha1.JobRunning:
+		return running
+	}
+	return waiting
 }
 
 // entry is one Job with a write that is pending, under way, or both.
@@ -168,19 +190,18 @@ func (w *Writer) next() (bool, time.Duration) {
 }
 
 // nextLocked returns the entry whose turn it is, or how long to wait for one. It stays in its queue.
-// What is final or awaited goes first; what is passing goes at a bounded rate.
+// What is passing goes at a bounded rate.
 func (w *Writer) nextLocked(now time.Time) (*entry, time.Duration) {
 	wait := time.Hour
-	if e := w.awaited.first(); e != nil {
-		if wait = e.due.Sub(now); wait <= 0 {
-			return e, time.Hour
+	for rank := range w.queues {
+		e := w.queues[rank].first()
+		if e == nil {
+			continue
 		}
-	}
-	if e := w.passing.first(); e != nil {
 		switch due := e.due.Sub(now); {
 		case due > 0:
 			wait = min(wait, due)
-		case w.limit.TokensAt(now) >= 1:
+		case rank == pressing, w.limit.TokensAt(now) >= 1:
 			return e, time.Hour
 		default:
 			wait = min(wait, time.Second/passingRate)
@@ -264,11 +285,7 @@ func (w *Writer) queueLocked(e *entry) {
 	if e.pending == nil || e.inFlight {
 		return
 	}
-	queue := &w.passing
-	if !e.pending.Passing() {
-		queue = &w.awaited
-	}
-	queue.push(e)
+	w.queues[rankOf(e.pending)].push(e)
 	select {
 	case w.wake <- struct{}{}:
 	default:

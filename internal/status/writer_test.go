@@ -139,6 +139,38 @@ func testRates(t *testing.T, pressing func(string) engine.Write) {
 	})
 }
 
+// Until the API knows that a Job runs, its worker must end it when the operator is away. What waits has time.
+func TestWhatRunsIsStoredBeforeWhatWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const count, runs = 1000, 50
+		jobs := []*v1alpha1.Job{}
+		for i := range count {
+			jobs = append(jobs, stored(fmt.Sprint("w", i), v1alpha1.JobStatus{}))
+		}
+		for i := range runs {
+			jobs = append(jobs, stored(fmt.Sprint("f", i), v1alpha1.JobStatus{}))
+		}
+		a := newAPI(t, jobs...)
+		w := a.run(nil)
+		for i := range count {
+			w.Write(write(fmt.Sprint("w", i), 1, inState(v1alpha1.JobQueued)))
+		}
+		time.Sleep(time.Second)
+		for i := range runs {
+			w.Write(write(fmt.Sprint("f", i), 1, running(1, epoch)))
+		}
+		_, before := a.count()
+		time.Sleep(time.Second)
+		if stored, waiting := a.count(); stored != runs || waiting-before > 60 {
+			t.Errorf("a second later %d of %d that run are stored, and %d that wait", stored, runs, waiting-before)
+		}
+		time.Sleep(10 * time.Second)
+		if _, waiting := a.count(); waiting != count {
+			t.Errorf("%d of %d that wait are stored", waiting, count)
+		}
+	})
+}
+
 // count of the requests: those of Jobs f..., and the others.
 func (a *api) count() (final, passing int) {
 	for _, r := range a.sent() {
