@@ -76,6 +76,15 @@ func (w *world) busy(names ...string) {
 	}
 }
 
+// rounds lets the cluster catch up with the pool so many times.
+func (w *world) rounds(n int) {
+	for range n {
+		w.settle()
+		w.sweep()
+		w.allReady()
+	}
+}
+
 func (w *world) gone() {
 	w.sweep()
 	w.note("what was deleted is gone")
@@ -102,11 +111,7 @@ func playRollout(w *world) {
 	w.begin()
 	w.busy("demo-0")
 	w.rollOut("busybox:2")
-	for range 8 {
-		w.settle()
-		w.sweep()
-		w.allReady()
-	}
+	w.rounds(8)
 	w.note("pods: %v", w.live())
 }
 
@@ -127,11 +132,7 @@ func playRecycle(w *world) {
 	w.pool.Spec.Recycle = &v1alpha1.RecycleSpec{MaxAgeSeconds: new(int32(3600))}
 	w.clock.Step(time.Hour)
 	w.note("an hour passes, which is as old as workers become")
-	for range 6 {
-		w.settle()
-		w.sweep()
-		w.allReady()
-	}
+	w.rounds(6)
 	w.note("pods: %v", w.live())
 }
 
@@ -141,11 +142,7 @@ func playRolloutInPlace(w *world) {
 	w.begin()
 	w.busy("demo-0")
 	w.rollOut("busybox:2")
-	for range 8 {
-		w.settle()
-		w.sweep()
-		w.allReady()
-	}
+	w.rounds(8)
 	w.note("pods: %v", w.live())
 }
 
@@ -154,11 +151,7 @@ func playRolloutAtOnce(w *world) {
 	w.pool.Spec.Update = v1alpha1.UpdateSpec{MaxSurge: new(int32(4)), MaxUnavailable: new(int32(2))}
 	w.begin()
 	w.rollOut("busybox:2")
-	for range 4 {
-		w.settle()
-		w.sweep()
-		w.allReady()
-	}
+	w.rounds(4)
 	w.note("pods: %v", w.live())
 }
 
@@ -170,11 +163,7 @@ func playBrokenRollout(w *world) {
 	w.settle()
 	w.note("pods: %v", w.live())
 	w.rollOut("busybox:2")
-	for range 5 {
-		w.settle()
-		w.sweep()
-		w.allReady()
-	}
+	w.rounds(5)
 	w.note("pods: %v", w.live())
 }
 
