@@ -6,6 +6,7 @@ import (
 
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
 	"github.com/workerpool-dev/workerpool/internal/engine"
+	"github.com/workerpool-dev/workerpool/internal/testutil"
 )
 
 func TestThereAreEnoughWorkersForANewTaskToStartInTime(t *testing.T) {
@@ -124,4 +125,27 @@ func TestWhatIsNotKnownChangesNothing(t *testing.T) {
 	s.wantOf(time.Hour, engine.Demand{TaskTime: time.Hour}, 7, 0)
 	s.want(time.Second, 0, 3, 4, 0)
 	s.want(time.Second, 0, 0, 0, 0)
+}
+
+func TestAPoolIsLookedAtAgainWhenItsNumberOfWorkersMayChange(t *testing.T) {
+	s := &scope{
+		pool: testutil.MakePool("ns", "demo").Autoscaling(0, 5).Obj(), memory: newMemory("pool"), now: time.Unix(0, 0),
+		snapshot: engine.PoolSnapshot{Demand: engine.Demand{Known: true, Waiting: 3, TaskTime: time.Hour}},
+	}
+	again := func() time.Duration {
+		s.waits = nil
+		s.autoscale()
+		return again(s.waits...).RequeueAfter
+	}
+	if got := again(); got != autoscaleInterval || s.target != 3 {
+		t.Errorf("%d workers, and looked at after %v, while tasks wait", s.target, got)
+	}
+	s.snapshot.Demand.Waiting = 0
+	if got := again(); got != defaultScaleDownDelay*time.Second || s.target != 3 {
+		t.Errorf("%d workers, and looked at after %v, when none does any more", s.target, got)
+	}
+	s.now = s.now.Add(defaultScaleDownDelay * time.Second)
+	if got := again(); got != 0 || s.target != 0 {
+		t.Errorf("%d workers, and looked at after %v, in the end", s.target, got)
+	}
 }

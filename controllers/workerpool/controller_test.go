@@ -353,4 +353,12 @@ func TestAutoscalingMayBeTurnedOnAndOff(t *testing.T) {
 	f.expectPods("demo-0", "demo-1", "demo-2")
 	change(func(s *v1alpha1.WorkerPoolSpec) { s.Replicas, s.Autoscaling = new(int32(1)), nil })
 	f.expectPods("demo-0")
+	f.Eventually(f.condition(v1alpha1.PoolReady)).Should(ContainSubstring("of 1 worker"))
+	change(func(s *v1alpha1.WorkerPoolSpec) { s.Replicas, s.Autoscaling = nil, &v1alpha1.AutoscalingSpec{MaxReplicas: 2} })
+	f.Eventually(func() int64 {
+		pool, err := f.get()
+		f.Expect(err).NotTo(HaveOccurred())
+		return pool.Status.ObservedGeneration
+	}).Should(BeEquivalentTo(4))
+	f.expectPods("demo-0")
 }
