@@ -35,7 +35,11 @@ func (p inMemoryPool) Drain(pod types.UID) {
 
 // tellEngine says what the pool and its pods are like, and takes back what they do.
 func (r *Reconciler) tellEngine(s *scope) {
-	r.engine.SetPool(configOf(s.key, s.pool))
+	config := configOf(s.key, s.pool)
+	if s.pool.Spec.Limits != nil {
+		config.Limits, config.Requested = s.limits(), s.requested()
+	}
+	r.engine.SetPool(config)
 	pods := make([]engine.WorkerPod, 0, len(s.pods))
 	for _, pod := range s.pods {
 		pods = append(pods, engine.WorkerPod{
@@ -77,9 +81,6 @@ func configOf(key types.NamespacedName, pool *v1alpha1.WorkerPool) engine.PoolCo
 		LostAfter: time.Duration(ptr.Deref(spec.WorkerLostTimeoutSeconds, defaultLostAfter)) * time.Second,
 		Processed: counter(pool.Status.ProcessedJobs),
 		Failed:    counter(pool.Status.FailedJobs),
-	}
-	if spec.Limits != nil {
-		config.Files = int(ptr.Deref(spec.Limits.Files, 0))
 	}
 	if recycle := spec.Recycle; recycle != nil {
 		config.MaxAttempts = int(ptr.Deref(recycle.MaxJobs, 0))

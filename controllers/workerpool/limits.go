@@ -7,25 +7,21 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	helper "k8s.io/component-helpers/resource"
+	"k8s.io/utils/ptr"
 
 	"github.com/workerpool-dev/workerpool/internal/podspec"
 	"github.com/workerpool-dev/workerpool/pkg/worker"
 	controller "github.com/workerpool-dev/workerpool/pkg/worker/resource"
 )
 
-// withinLimits leaves out the workers that would take the pool beyond its limits, and notes why. A pod
-// counts until it has ended, those that are being removed too.
+// withinLimits leaves out the workers that would take the pool beyond its limits, and notes why.
 func (s *scope) withinLimits(intents []Intent, agent podspec.Agent) []Intent {
 	if s.pool.Spec.Limits == nil {
 		return intents
 	}
 	template := podspec.Pod(s.pool, 0, agent)
 	requests := controller.NewController(worker.ResourceLimits{})
-	for _, pod := range s.pods {
-		if !terminated(pod) {
-			_ = requests.Acquire(requestsOf(pod)) // nothing is refused without limits
-		}
-	}
+	_ = requests.Acquire(s.requested()) // nothing is refused without limits
 	for range s.memory.created {
 		_ = requests.Acquire(requestsOf(template))
 	}
@@ -68,7 +64,22 @@ func (s *scope) limits() worker.ResourceLimits {
 	if memory := s.pool.Spec.Limits.Memory; memory != nil {
 		limits.Memory = memory.Value()
 	}
+	limits.Files = int(ptr.Deref(s.pool.Spec.Limits.Files, 0))
 	return limits
+}
+
+// requested is what the pool's pods request together. A pod counts until it has ended, those that are being
+// removed too.
+func (s *scope) requested() worker.ResourceUsage {
+	var cpu, memory int64 // in thousandths, so that they add up exactly, and bytes
+	for _, pod := range s.pods {
+		if !terminated(pod) {
+			requests := helper.PodRequests(pod, helper.PodResourcesOptions{})
+			cpu += requests.Cpu().MilliValue()
+			memory += requests.Memory().Value()
+		}
+	}
+	return worker.ResourceUsage{CPU: float64(cpu) / 1000, Memory: memory}
 }
 
 // requestsOf a pod, as the scheduler counts them.

@@ -58,6 +58,7 @@ type Engine struct {
 	chance func() float64
 	epoch  Epoch
 	out    Outbox
+	meter  Meter
 
 	// mu guards all below, and all that is reached from there. Nothing is waited for under it.
 	mu sync.Mutex
@@ -115,6 +116,7 @@ func New(clock func() time.Time, chance func() float64, out Outbox) *Engine {
 		clock:   clock,
 		chance:  chance,
 		out:     out,
+		meter:   unmeasured{},
 		pools:   map[types.NamespacedName]*pool{},
 		jobs:    map[types.UID]*job{},
 		settled: map[types.UID]bool{},
@@ -178,6 +180,7 @@ func (e *Engine) SetPool(config PoolConfig) {
 	p := e.pools[config.Key]
 	if p != nil && p.closing && p.config.UID != config.UID {
 		p.abandon()
+		e.drop(p)
 		p = nil
 	}
 	if p == nil {
@@ -314,7 +317,15 @@ func inOrder(jobs iter.Seq[*job]) []*job {
 
 // collect forgets a pool that is closed and has nothing left.
 func (e *Engine) collect(p *pool) {
-	if p.closing && len(p.workers) == 0 && p.active() == 0 && e.pools[p.config.Key] == p {
+	if p.closing && len(p.workers) == 0 && p.active() == 0 {
+		e.drop(p)
+	}
+}
+
+// drop forgets a pool, unless another has taken its name.
+func (e *Engine) drop(p *pool) {
+	if e.pools[p.config.Key] == p {
 		delete(e.pools, p.config.Key)
+		p.meter.Close()
 	}
 }

@@ -38,6 +38,8 @@ type job struct {
 	share, backlog int64
 	// admitted jobs have had a place in the queue, and are let in again beyond its capacity.
 	admitted bool
+	// queuedAt is when it last took its place in the queue.
+	queuedAt time.Time
 
 	// status is what the Job's status should be; what is stored may lag behind. That of an indexed Job is
 	// composed when it is written.
@@ -160,6 +162,8 @@ func (j *job) item() queue.Item {
 // is the engine's, and called with its lock held.
 func (j *job) Process() error {
 	for _, t := range j.unsent {
+		t.attempt.sent = j.engine().now
+		j.pool.meter.Sent(t.waited())
 		t.attempt.worker.send(t.assignment())
 	}
 	j.unsent = j.unsent[:0]

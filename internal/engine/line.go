@@ -134,7 +134,7 @@ func serves(handler, want v1alpha1.HandlerType) bool {
 // doesNotFit tells whether a task of the job is too large for a new worker, and for each that is there.
 func (p *pool) doesNotFit(j *job) *obstacle {
 	asked := j.Resources()
-	if most := p.config.Files; most > 0 && asked.Files > most {
+	if most := p.config.Limits.Files; most > 0 && asked.Files > most {
 		return &obstacle{v1alpha1.ReasonDoesNotFit, fmt.Sprintf(
 			"Each task of the Job takes %d files, and the pool's spec.limits.files is %d. Ask for less, or raise the limit.", asked.Files, most)}
 	}
@@ -184,7 +184,7 @@ func (p *pool) enqueue(j *job) {
 }
 
 func (p *pool) entered(j *job) {
-	j.place, j.admitted = queued, true
+	j.place, j.admitted, j.queuedAt = queued, true, p.engine.now
 	if j.status.QueuedTime == nil {
 		j.status.QueuedTime = microTime(p.engine.now)
 	}

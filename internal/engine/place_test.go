@@ -574,7 +574,7 @@ func TestFreeWorkersAreServedInTurn(t *testing.T) {
 func TestAPoolHasOnlySoManyOpenFiles(t *testing.T) {
 	w, p := sized(t, 8, worker.ResourceLimits{})
 	q := w.join()
-	w.configure(func(c *PoolConfig) { c.Files = 100 })
+	w.configure(func(c *PoolConfig) { c.Limits.Files = 100 })
 	first, second := w.runJob(takes("", "", 50)), w.runJob(takes("", "", 40))
 	w.wantRuns(first, 0)
 	w.wantRuns(second, 0)
@@ -596,7 +596,7 @@ func TestAPoolHasOnlySoManyOpenFiles(t *testing.T) {
 	w.exit(second, 0, 0)
 	w.turn()
 	w.wantRuns(small, 0)
-	w.configure(func(c *PoolConfig) { c.Files = 0 })
+	w.configure(func(c *PoolConfig) { c.Limits.Files = 0 })
 	w.live(waitingDue)
 	w.wantRuns(never, 0)
 	if len(p.running)+len(q.running) != 4 {

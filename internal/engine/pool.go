@@ -19,6 +19,7 @@ import (
 type pool struct {
 	engine *Engine
 	config PoolConfig
+	meter  PoolMeter
 
 	// queue has the jobs whose place is queued.
 	queue *queue.Priority
@@ -67,6 +68,7 @@ func newPool(e *Engine, config PoolConfig) *pool {
 	return &pool{
 		engine:    e,
 		config:    config,
+		meter:     e.meter.Open(config.Key),
 		queue:     mustQueue(config.Capacity, config.Aging),
 		overflow:  mustQueue(unbounded, config.Aging),
 		parked:    map[*job]bool{},
@@ -102,9 +104,9 @@ func (p *pool) configure(config PoolConfig) {
 			panic(fmt.Sprintf("aging of %v: %v", config.Aging, err))
 		}
 	}
-	p.files.SetLimits(worker.ResourceLimits{Files: config.Files})
+	p.files.SetLimits(worker.ResourceLimits{Files: config.Limits.Files})
 	p.template.SetLimits(config.Resources)
-	if before.Handler != config.Handler || before.Files != config.Files || before.Resources != config.Resources || before.Slots != config.Slots ||
+	if before.Handler != config.Handler || before.Limits.Files != config.Limits.Files || before.Resources != config.Resources || before.Slots != config.Slots ||
 		!reflect.DeepEqual(before.Defaults.Resources, config.Defaults.Resources) {
 		p.reconsider()
 	}
@@ -270,8 +272,9 @@ func (p *pool) status() worker.PoolStatus {
 func (p *pool) snapshot() PoolSnapshot {
 	s := p.status()
 	snapshot := PoolSnapshot{
-		Workers: s.Workers, Queued: s.QueueSize, Waiting: p.overflow.Len(), Active: s.ActiveJobs,
-		Processed: s.ProcessedJobs, Failed: s.FailedJobs, Demand: p.demand(),
+		Workers: s.Workers, Queued: s.QueueSize, QueueCapacity: p.config.Capacity, Waiting: p.overflow.Len(), Active: s.ActiveJobs,
+		Processed: s.ProcessedJobs, Failed: s.FailedJobs,
+		Demand: p.demand(), Limits: p.config.Limits, Requested: p.config.Requested,
 		Pods: make(map[types.UID]PodSnapshot, len(p.workers)),
 	}
 	for uid, w := range p.workers {
@@ -284,6 +287,6 @@ func (p *pool) snapshot() PoolSnapshot {
 			snapshot.Capacity.Memory += w.limits.Memory
 		}
 	}
-	snapshot.Used.Files, snapshot.Capacity.Files = p.files.Status().Used.Files, p.config.Files
+	snapshot.Used.Files, snapshot.Capacity.Files = p.files.Status().Used.Files, p.config.Limits.Files
 	return snapshot
 }

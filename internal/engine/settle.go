@@ -8,21 +8,26 @@ import (
 
 // settle takes in the end of the attempt that counts.
 func (t *task) settle(r Result) {
-	j, a := t.job, t.attempt
+	j, a, ran := t.job, t.attempt, r.ran()
 	if a.started.IsZero() {
 		a.started = j.engine().now.Add(-r.StartedAgo)
+		if ran > 0 {
+			t.meterStart()
+		}
 		j.noteAttempt(t)
 	}
 	t.release()
 	t.noteSettled(a.token)
+	fate := TaskCancelled
 	switch {
 	case j.cancelled:
 		a.worker.acknowledge(a.token)
 	case r.Outcome.cutOff():
-		t.cutOff(a, failure{reason: v1alpha1.ReasonInterrupted, message: t.whyCutOff()})
+		fate = t.cutOff(a, failure{reason: v1alpha1.ReasonInterrupted, message: t.whyCutOff()})
 	default:
-		t.ended(a, r)
+		fate = t.ended(a, r)
 	}
+	j.pool.meter.Ended(fate, ran)
 	j.proceed()
 }
 
@@ -40,7 +45,7 @@ func (t *task) whyCutOff() string {
 }
 
 // ended takes in the end of an attempt that was not cut off.
-func (t *task) ended(a *attempt, r Result) {
+func (t *task) ended(a *attempt, r Result) Fate {
 	j := t.job
 	f := t.verdict(r)
 	j.pool.load.end(a.share, j.engine().now)
@@ -58,8 +63,9 @@ func (t *task) ended(a *attempt, r Result) {
 	case f == nil:
 		t.succeed()
 	default:
-		t.fail(*f, resultOf(r, f))
+		return t.fail(*f, resultOf(r, f))
 	}
+	return fateOf(f)
 }
 
 func (t *task) succeed() {
@@ -73,17 +79,17 @@ func (t *task) succeed() {
 }
 
 // fail decides what a failure means.
-func (t *task) fail(f failure, result *v1alpha1.JobResult) {
+func (t *task) fail(f failure, result *v1alpha1.JobResult) Fate {
 	action := t.job.rule(f)
 	if action == "" && !f.permanent {
 		action = v1alpha1.ActionRetry
 	}
-	t.act(action, f, result)
+	return t.act(action, f, result)
 }
 
 // cutOff puts back a task whose attempt was cut off for no fault of its own, unless a rule of the Job says
 // otherwise, or it may not run twice.
-func (t *task) cutOff(a *attempt, f failure) {
+func (t *task) cutOff(a *attempt, f failure) Fate {
 	j := t.job
 	if j.failing != nil && !t.isHandler() {
 		f = *j.failing
@@ -101,16 +107,16 @@ func (t *task) cutOff(a *attempt, f failure) {
 		j.note = f.message + tryAgain
 		j.putBack(t)
 		a.worker.acknowledge(a.token)
-		return
+		return TaskInterrupted
 	}
 	j.owe(a, t, true)
-	t.act(action, f, nil)
+	return t.act(action, f, nil)
 }
 
 const tryAgain = " The Job is tried again."
 
 // act does what was decided about a failure: without an action the task has failed for good.
-func (t *task) act(action v1alpha1.FailureAction, f failure, result *v1alpha1.JobResult) {
+func (t *task) act(action v1alpha1.FailureAction, f failure, result *v1alpha1.JobResult) Fate {
 	j := t.job
 	switch {
 	case action == v1alpha1.ActionFail:
@@ -118,13 +124,16 @@ func (t *task) act(action v1alpha1.FailureAction, f failure, result *v1alpha1.Jo
 		j.fail(f)
 	case action == v1alpha1.ActionIgnore:
 		t.retry(f)
+		return TaskRetried
 	case action == v1alpha1.ActionRetry && int(t.retries) < j.MaxRetries():
 		t.retries++
 		j.status.Retries = new(deref(j.status.Retries) + 1)
 		t.retry(f)
+		return TaskRetried
 	default:
 		t.giveUp(f, result)
 	}
+	return TaskFailed
 }
 
 // retry has the task tried again, once this failure is stored and the backoff is over.
@@ -169,34 +178,45 @@ func (t *task) handled(f *failure) {
 func (t *task) lose(explained bool) {
 	j, a := t.job, t.attempt
 	t.release()
+	if a.unsent { // it has not run
+		if !j.cancelled {
+			j.takeBack(t)
+		}
+		j.proceed()
+		return
+	}
+	fate := TaskCancelled
 	switch {
 	case j.cancelled:
-	case a.unsent: // it has not run
-		j.takeBack(t)
 	case explained:
-		t.cutOff(a, failure{reason: v1alpha1.ReasonInterrupted, message: t.whyCutOff()})
+		fate = t.cutOff(a, failure{reason: v1alpha1.ReasonInterrupted, message: t.whyCutOff()})
 	default:
-		t.loseWorker(a)
+		fate = t.loseWorker(a)
 	}
+	j.pool.meter.Ended(fate, 0)
 	j.proceed()
 }
 
-func (t *task) loseWorker(a *attempt) {
+func (t *task) loseWorker(a *attempt) Fate {
 	j := t.job
 	f := failure{reason: v1alpha1.ReasonWorkerLost, message: "The worker was lost while it ran the Job."}
 	t.lost++
 	j.status.LostWorkers = new(deref(j.status.LostWorkers) + 1)
 	if t.lost < maxLostWorkers {
-		t.cutOff(a, f)
-		return
+		fate := t.cutOff(a, f)
+		if fate == TaskInterrupted {
+			fate = TaskLost
+		}
+		return fate
 	}
 	j.noteCutOff(a, f.reason)
 	f.message = fmt.Sprintf("%d workers were lost while they ran the Job: it may be what ends them.", maxLostWorkers)
 	if t.isHandler() {
 		t.handled(&f)
-		return
+	} else {
+		t.giveUp(f, nil)
 	}
-	t.giveUp(f, nil)
+	return TaskFailed
 }
 
 // miss puts back a task that its worker turns out not to run. If it had started, or the agent was
@@ -210,6 +230,7 @@ func (t *task) miss(restarted bool) {
 	w.resting = j.engine().now.Add(refusalRest)
 	noted := t.attempt.noted
 	t.release()
+	j.pool.meter.Ended(TaskRefused, 0)
 	if noted {
 		j.takeBack(t)
 	} else {

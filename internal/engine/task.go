@@ -34,6 +34,8 @@ type task struct {
 	lost int32
 	// wait is until the next try, at the earliest; it is set while the task is in job.retrying.
 	wait timer[*task]
+	// due is when it could be tried again, zero if it has only begun.
+	due time.Time
 	// unstored is true until the failure is stored that the task waits after.
 	unstored bool
 }
@@ -46,6 +48,8 @@ type attempt struct {
 	sequence uint64
 	// unsent attempts wait for a write before they are sent.
 	unsent bool
+	// sent is when it was sent, zero if this leader has not.
+	sent time.Time
 	// started is when its process started, zero while that is not known.
 	started time.Time
 	// orphaned: its worker's agent has died, and it is not known yet why.
@@ -168,6 +172,7 @@ func (j *job) putBack(t *task) {
 	if t.isHandler() {
 		return // nextTask finds it
 	}
+	t.due = j.engine().now
 	j.again = append(j.again, t)
 }
 
@@ -178,6 +183,7 @@ func (t *task) noteStarted(ago time.Duration) {
 		return
 	}
 	a.started = t.job.engine().now.Add(-ago)
+	t.meterStart()
 	t.job.noteAttempt(t)
 	t.job.publish()
 }
@@ -230,7 +236,7 @@ func (j *job) adoptAttempt(a *attempt, pod types.UID, name string) {
 	}
 	j.unqueue(t) // it ran
 	a.worker = newPodWorker(j.pool, pod, name)
-	t.loseWorker(a)
+	j.pool.meter.Ended(t.loseWorker(a), 0)
 }
 
 // retryLater has a task tried again after a while.
@@ -251,7 +257,7 @@ func (j *job) unqueue(t *task) {
 // wakeRetries has the tasks tried again whose time has come. A failure must be stored before.
 func (j *job) wakeRetries() {
 	for j.retrying.due(j.engine().now) && !j.retrying[0].of.unstored {
-		j.again = append(j.again, j.retrying.take())
+		j.putBack(j.retrying.take())
 	}
 }
 

@@ -76,8 +76,11 @@ type PoolConfig struct {
 	// Slots and Resources are those of a new worker. See WorkerPod.
 	Slots     int
 	Resources worker.ResourceLimits
-	// Files is how many open files the running tasks may have reserved together; 0 is without a limit.
-	Files int
+	// Limits are the pool's; 0 is without one. Files is how many open files the running tasks may have reserved
+	// together. The others are for its pods, which are not made here, and Requested is what these request
+	// together: they are only shown.
+	Limits    worker.ResourceLimits
+	Requested worker.ResourceUsage
 	// MaxAttempts is how many attempts a worker runs before it is spent; 0 is without a limit.
 	MaxAttempts int
 	// SpentOnFailure: a worker in which an attempt has failed is spent.
@@ -122,6 +125,8 @@ type PoolSnapshot struct {
 	// Queued is the number of Jobs that have a place in the queue. Indexed Jobs of which some tasks run
 	// and others wait are among them, and among the active ones.
 	Queued int
+	// QueueCapacity is the number of Jobs that the queue holds.
+	QueueCapacity int
 	// Waiting is the number of Jobs beyond the queue's capacity.
 	Waiting int
 	// Active is the number of Jobs that run, and of those whose end is not stored yet.
@@ -133,6 +138,9 @@ type PoolSnapshot struct {
 	// Used is what the tasks that run take, and Capacity what the connected workers have; 0 is not limited.
 	Used     worker.ResourceUsage
 	Capacity worker.ResourceLimits
+	// Limits and Requested are those of the pool's configuration.
+	Limits    worker.ResourceLimits
+	Requested worker.ResourceUsage
 	// Pods has the pool's worker pods that the engine knows.
 	Pods map[types.UID]PodSnapshot
 }
