@@ -32,7 +32,7 @@ help: ## Show this list.
 ##@ Code
 
 .PHONY: generate
-generate: generate-go generate-manifests generate-proto ## Generate all that is generated: deep copies, CRDs, RBAC, the wire.
+generate: generate-go generate-manifests generate-proto generate-docs ## Generate all that is generated: deep copies, CRDs, RBAC, the wire, the table of metrics.
 
 .PHONY: generate-go
 generate-go:
@@ -47,6 +47,10 @@ generate-manifests:
 .PHONY: generate-proto
 generate-proto:
 	$(BUF) generate
+
+.PHONY: generate-docs
+generate-docs:
+	go run ./hack/metricdocs docs/metrics.md
 
 .PHONY: fmt
 fmt: ## Format Go and protobuf files.

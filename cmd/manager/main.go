@@ -26,6 +26,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
+	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 	"sigs.k8s.io/controller-runtime/pkg/metrics/filters"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
@@ -36,6 +37,7 @@ import (
 	"github.com/workerpool-dev/workerpool/internal/dispatch"
 	"github.com/workerpool-dev/workerpool/internal/engine"
 	"github.com/workerpool-dev/workerpool/internal/leader"
+	"github.com/workerpool-dev/workerpool/internal/metrics"
 	"github.com/workerpool-dev/workerpool/internal/podspec"
 	"github.com/workerpool-dev/workerpool/internal/status"
 )
@@ -138,6 +140,9 @@ func setup(ctx context.Context, mgr ctrl.Manager, settings config.Config) error 
 	realClock := clock.RealClock{}
 	out := &controllers.Outbox{}
 	eng := engine.New(realClock.Now, rand.Float64, out)
+	if err := metrics.Register(ctrlmetrics.Registry, eng); err != nil {
+		return err
+	}
 	lead := leader.New(leader.Config{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Lease: inNamespace(leaseName), Engine: eng, Clock: realClock,
 		ListenAddress: settings.DispatchAddress,
