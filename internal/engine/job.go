@@ -31,13 +31,14 @@ type job struct {
 	// priority and suspend are those of its spec.
 	priority int32
 	suspend  bool
-	// place is where the job is in line. Its obstacle says why it is parked.
-	place    place
+	// place is where the job is in line.
+	place place
+	// admitted jobs have had a place in the queue, and are let in again beyond its capacity.
+	admitted bool
+	// obstacle says why the job is parked.
 	obstacle *obstacle
 	// share of a worker that each task takes, in millionths, and backlog that of all that could be started.
 	share, backlog int64
-	// admitted jobs have had a place in the queue, and are let in again beyond its capacity.
-	admitted bool
 	// queuedAt is when it last took its place in the queue.
 	queuedAt time.Time
 
@@ -79,11 +80,11 @@ type job struct {
 	deadline, startAfter time.Time
 	// activeDeadline is the deadline in seconds after the creation.
 	activeDeadline int32
-	// note is why the job is tried again, as long as it is not.
-	note string
 	// changed: the status has more to tell than its state. urgent has it written at once when it is
 	// published.
 	changed, urgent bool
+	// note is why the job is tried again, as long as it is not.
+	note string
 	// endTime is when the last attempt ended.
 	endTime time.Time
 	// flush is when the status of an indexed job is to be written, zero if it is as was asked for last;

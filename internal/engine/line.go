@@ -16,7 +16,7 @@ import (
 )
 
 // place is where a job is in line.
-type place int
+type place int8
 
 const (
 	// away: not in line, because nothing of the job can be started now.
