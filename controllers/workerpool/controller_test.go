@@ -261,12 +261,16 @@ func TestWorkersBeyondTheLimitsAreNotMadeAndThePoolSaysSo(t *testing.T) {
 			corev1.ResourceCPU: resource.MustParse("500m"), corev1.ResourceMemory: resource.MustParse("100Mi"),
 		}
 	}).Obj()
-	demo.Spec.Limits = &v1alpha1.PoolLimits{CPU: new(resource.MustParse("10")), Memory: new(resource.MustParse("250Mi"))}
+	demo.Spec.Limits = &v1alpha1.PoolLimits{CPU: new(resource.MustParse("10")), Memory: new(resource.MustParse("250Mi")), Files: new(int32(50))}
 	f.create(demo)
 	f.expectPods("demo-0", "demo-1")
 	f.Eventually(f.condition(v1alpha1.PoolLimitReached)).Should(HavePrefix(
 		"True LimitReached: With another worker the pool's pods would request 300Mi of memory together, and spec.limits.memory is 250Mi."))
 	f.Eventually(f.condition(v1alpha1.PoolProgressing)).Should(HavePrefix("False LimitReached: With another worker"))
+	f.Eventually(func() engine.PoolConfig { return f.engine.poolOf(f.key()) }).Should(And(
+		HaveField("Limits", worker.ResourceLimits{CPU: 10, Memory: 250 << 20, Files: 50}),
+		HaveField("Requested", worker.ResourceUsage{CPU: 1, Memory: 200 << 20}),
+	))
 
 	pool, err := f.get()
 	f.Expect(err).NotTo(HaveOccurred())

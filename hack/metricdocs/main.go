@@ -62,9 +62,9 @@ func replace(in, text []byte) ([]byte, error) {
 
 func table(families []*dto.MetricFamily) []byte {
 	var out bytes.Buffer
-	fmt.Fprintln(&out, "\n| metric | type | labels | meaning |\n|---|---|---|---|")
+	fmt.Fprintln(&out, "\n| metric | type | label | meaning |\n|---|---|---|---|")
 	for _, f := range families {
-		fmt.Fprintf(&out, "| `%s` | %s | %s | %s |\n", f.GetName(), strings.ToLower(f.GetType().String()), labels(f), f.GetHelp())
+		fmt.Fprintf(&out, "| `%s` | %s |%s | %s |\n", f.GetName(), strings.ToLower(f.GetType().String()), labels(f), f.GetHelp())
 	}
 	fmt.Fprintln(&out)
 	return out.Bytes()
@@ -84,7 +84,7 @@ func labels(f *dto.MetricFamily) string {
 		return ""
 	}
 	slices.Sort(values)
-	return names[0] + ": " + strings.Join(slices.Compact(values), ", ")
+	return " " + names[0] + ": " + strings.Join(slices.Compact(values), ", ")
 }
 
 // gather returns the metrics of a pool that has all of them.

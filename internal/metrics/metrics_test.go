@@ -43,6 +43,34 @@ func TestTheMetricsAreNamedAsPrometheusWants(t *testing.T) {
 	}
 }
 
+// TestAPoolHasSoManySeriesAndNoMore has the number that docs/metrics.md gives.
+func TestAPoolHasSoManySeriesAndNoMore(t *testing.T) {
+	all := worker.ResourceLimits{CPU: 100, Memory: 1 << 40, Files: 100}
+	w := newWorld(t, func(c *engine.PoolConfig) { c.Limits = all })
+	a := w.addWorker(func(p *engine.WorkerPod) { p.Resources = all })
+	for range 20 {
+		w.addPod()
+		w.submit()
+		a.run(0)
+	}
+	families, err := w.registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, f := range families {
+		n += len(f.GetMetric())
+		for _, m := range f.GetMetric() {
+			if h := m.GetHistogram(); h != nil {
+				n += len(h.GetBucket()) + len([]string{"+Inf", "_sum"}) // and _count, which is counted already
+			}
+		}
+	}
+	if n != 73 {
+		t.Errorf("there are %d series, want 73", n)
+	}
+}
+
 func TestJobsAreShownWhereTheyAre(t *testing.T) {
 	w := newWorld(t, func(c *engine.PoolConfig) { c.Capacity = 2 })
 	for range 5 {

@@ -21,7 +21,7 @@ var (
 		"Worker pods. Disconnected ones have no session with the operator, as while they start. "+
 			"Of the others, draining ones take nothing new, and busy ones run a Job or have a result that is not stored yet.", labelState)
 	jobsTotal = describe("jobs_total",
-		"Jobs that have finished, since the pool was made. It goes on from the pool's status when another operator takes the lead.", labelResult)
+		"Jobs that have finished, since the pool was made. It goes on from the pool's status when another replica takes the lead.", labelResult)
 	resourcesUsed = describe("resources_used",
 		"What the running tasks take: cores and bytes of memory of the connected workers, and open files of the pool.", labelResource)
 	resourcesCapacity = describe("resources_capacity",

@@ -42,12 +42,6 @@ func TestJobsOutliveTheLeader(t *testing.T) {
 	f.Expect(leader(f)).NotTo(Equal(before))
 }
 
-func TestMetricsAreForThoseWhoMayReadThem(t *testing.T) {
-	f := setup(t)
-	out, _ := f.output("get", "--raw", "/api/v1/namespaces/workerpool-system/services/https:workerpool-metrics:8443/proxy/metrics")
-	f.Expect(out).To(ContainSubstring("must be logged in"))
-}
-
 func TestKubectlReadsAsAUserExpects(t *testing.T) {
 	f := setup(t)
 	f.create(f.pool().Obj(), f.job("hello", "echo hello").Obj())
