@@ -144,6 +144,7 @@ func (w *world) lead() {
 		p.session = nil
 	}
 	w.engine = New(func() time.Time { return w.now }, w.rng.Float64, w)
+	w.engine.Measure(newStrictMeter(w.t))
 	w.engine.Begin(w.epoch)
 	w.openPool()
 	for _, uid := range w.jobUIDs() {

@@ -186,6 +186,17 @@ func TestTheEndOfEachAttemptIsCountedByWhatCameOfIt(t *testing.T) {
 			},
 			want: values{"failed": 2},
 		},
+		"onFailure whose five workers are lost": {
+			job: onFailure,
+			do: func(w *world, a *agent, _ types.UID) {
+				a.run(1)
+				w.removePod(a.pod)
+				for range 4 {
+					w.removePod(w.addWorker().pod)
+				}
+			},
+			want: values{"failed": 2, "lost": 4},
+		},
 		"worker that is removed": {
 			do: func(w *world, a *agent, _ types.UID) {
 				w.pods[0].Terminating = true
