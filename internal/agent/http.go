@@ -113,7 +113,7 @@ func (a *Agent) exchange(req *http.Request, conn net.Conn, assignment *pb.Assign
 
 // readBody logs a body's lines and returns its tail. It takes no more memory for a longer body.
 func (a *Agent) readBody(ctx context.Context, assignment *pb.Assignment, body io.Reader) ([]byte, error) {
-	o := &output{log: a.lines, abandon: make(chan struct{})}
+	o := newOutput(a.lines)
 	defer context.AfterFunc(ctx, func() { close(o.abandon) })()
 	buf := buffers.Get().(*[maxPiece + 1]byte)
 	defer buffers.Put(buf)

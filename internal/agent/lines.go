@@ -9,6 +9,8 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"golang.org/x/time/rate"
+
 	pb "github.com/workerpool-dev/workerpool/internal/dispatch/dispatchpb"
 )
 
@@ -26,6 +28,8 @@ var errAbandoned = errors.New("the log has not taken the output in time")
 type lineLog struct {
 	w   io.Writer
 	log *slog.Logger
+	// rate of each attempt's output, in bytes a second.
+	rate rate.Limit
 	// turn is held to use the rest. It is a channel so that waiting for it can end.
 	turn   chan struct{}
 	buf    []byte
@@ -33,7 +37,7 @@ type lineLog struct {
 }
 
 func newLineLog(w io.Writer, log *slog.Logger) *lineLog {
-	return &lineLog{w: w, log: log, turn: make(chan struct{}, 1)}
+	return &lineLog{w: w, log: log, rate: outputRate, turn: make(chan struct{}, 1)}
 }
 
 // lineHeader is what all log lines of a stream of an attempt have in common, encoded.

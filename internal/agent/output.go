@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
+	"golang.org/x/time/rate"
 
 	pb "github.com/workerpool-dev/workerpool/internal/dispatch/dispatchpb"
 )
@@ -17,6 +18,11 @@ import (
 const (
 	// tailBytes is how much of an attempt's output is in its result.
 	tailBytes = 4096
+	// outputRate is how much of an attempt's output is taken in a second, in bytes, once outputBurst was at
+	// once: who writes more waits. Without it one that writes as fast as it can has the node busy with its
+	// log, of which little is kept, and its neighbours wait for a processor.
+	outputRate  = 8 << 20
+	outputBurst = 8 << 20
 	// maxPipe bounds what is still read from a pipe whose writers should be gone, in bytes: more than a
 	// pipe can hold unless somebody writes on.
 	maxPipe = 1 << 20
@@ -54,6 +60,7 @@ type output struct {
 	tail  tail
 	pipes [2]*os.File
 	log   *lineLog
+	rate  *rate.Limiter
 	// readers counts the pipes that are not read to their end.
 	readers atomic.Int32
 	// read is closed when both pipes are read to their end.
@@ -62,13 +69,18 @@ type output struct {
 	abandon chan struct{}
 }
 
-func readOutput(p *process, a *pb.Assignment, log *lineLog) *output {
-	o := &output{
-		pipes:   [2]*os.File{p.stdout, p.stderr},
+func newOutput(log *lineLog) *output {
+	return &output{
 		log:     log,
+		rate:    rate.NewLimiter(log.rate, outputBurst),
 		read:    make(chan struct{}),
 		abandon: make(chan struct{}),
 	}
+}
+
+func readOutput(p *process, a *pb.Assignment, log *lineLog) *output {
+	o := newOutput(log)
+	o.pipes = [2]*os.File{p.stdout, p.stderr}
 	o.readers.Store(int32(len(o.pipes)))
 	go o.readPipe(p.stdout, a, "stdout")
 	go o.readPipe(p.stderr, a, "stderr")
@@ -96,6 +108,20 @@ func (o *output) finish(limit time.Duration) []byte {
 		close(o.abandon)
 	}
 	return o.tail.bytes()
+}
+
+// pace waits until n more bytes may be taken, or the output is abandoned.
+func (o *output) pace(n int) {
+	wait := o.rate.ReserveN(time.Now(), n).Delay()
+	if wait == 0 {
+		return
+	}
+	turn := time.NewTimer(wait)
+	defer turn.Stop()
+	select {
+	case <-turn.C:
+	case <-o.abandon:
+	}
 }
 
 func (o *output) readPipe(pipe *os.File, a *pb.Assignment, stream string) {
@@ -188,6 +214,7 @@ func (s *splitter) emit(n int, partial bool) {
 	if s.header == nil {
 		s.header = newLineHeader(s.assignment, s.stream)
 	}
+	s.output.pace(n)
 	// An abandoned attempt has ended: nobody is left to tell.
 	_ = s.output.log.write(s.header, time.Now(), s.buf[:n], partial, s.output.abandon)
 	s.used = copy(s.buf, s.buf[n:s.used])

@@ -15,9 +15,11 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/sys/unix"
+	"golang.org/x/time/rate"
 
 	pb "github.com/workerpool-dev/workerpool/internal/dispatch/dispatchpb"
 )
@@ -102,7 +104,8 @@ func TestLongLinesAreInPieces(t *testing.T) {
 
 // feed puts bytes through a splitter, in reads of random lengths.
 func feed(log io.Writer, content []byte) {
-	o := &output{log: newLineLog(log, slog.New(slog.DiscardHandler))}
+	o := newOutput(newLineLog(log, slog.New(slog.DiscardHandler)))
+	o.rate.SetLimit(rate.Inf)
 	buf := new([maxPiece + 1]byte)
 	s := &splitter{buf: buf[:], output: o, assignment: &pb.Assignment{}, stream: "stdout"}
 	for len(content) > 0 {
@@ -202,6 +205,33 @@ func TestOutputDoesNotMakeTheAgentGrow(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestTheOutputOfAnAttemptIsTakenAtABoundedRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := newLineLog(io.Discard, slog.New(slog.DiscardHandler))
+		o, start := newOutput(log), time.Now()
+		took := func(size int) time.Duration {
+			for range size / maxPiece {
+				o.pace(maxPiece)
+			}
+			return time.Since(start).Round(10 * time.Millisecond)
+		}
+		if d := took(outputBurst); d != 0 {
+			t.Errorf("the first took %v", d)
+		}
+		if d := took(4 * outputRate); d != 4*time.Second {
+			t.Errorf("4 seconds' worth took %v", d)
+		}
+		close(o.abandon)
+		if d := took(1000 * outputRate); d != 4*time.Second {
+			t.Errorf("what is abandoned took %v", d-4*time.Second)
+		}
+		newOutput(log).pace(outputBurst)
+		if d := took(0); d != 4*time.Second {
+			t.Errorf("another had to wait for that %v", d-4*time.Second)
+		}
+	})
 }
 
 // gate is a log that nobody reads until it is opened.
