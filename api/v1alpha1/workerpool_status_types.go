@@ -143,3 +143,6 @@ const (
 	ReasonRoom              = "Room"
 	ReasonCapacity          = "CapacityReached"
 )
+
+// ReasonResetFailed is that of an event: a worker is replaced because its recycle.resetCommand has failed.
+const ReasonResetFailed = "ResetFailed"

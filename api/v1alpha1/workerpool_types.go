@@ -54,6 +54,7 @@ type WorkerPool struct {
 // +kubebuilder:validation:XValidation:rule="self.handler.type == 'HTTP' || !has(self.template.spec.hostPID) || !self.template.spec.hostPID",message="template.spec.hostPID may not be true: the agent must be the first process of its container, so that it can end all that a job started"
 // +kubebuilder:validation:XValidation:rule="self.handler.type == 'HTTP' || !has(self.template.spec.shareProcessNamespace) || !self.template.spec.shareProcessNamespace",message="template.spec.shareProcessNamespace may not be true: the agent must be the first process of its container, so that it can end all that a job started"
 // +kubebuilder:validation:XValidation:rule="!has(self.autoscaling) || !has(self.replicas)",message="replicas may not be set beside autoscaling, which chooses the number of workers: remove one of the two"
+// +kubebuilder:validation:XValidation:rule="self.handler.type != 'HTTP' || !has(self.recycle) || !has(self.recycle.resetCommand)",message="recycle.resetCommand is for the handler Exec: for HTTP, have the server clean up after each request, or set recycle.maxJobs"
 type WorkerPoolSpec struct {
 	// replicas is the number of workers wanted. It is 1 if unset. `kubectl scale`
 	// and autoscalers set it. Not with autoscaling.
@@ -117,7 +118,8 @@ type WorkerPoolSpec struct {
 	// +default={"maxSurge": 1, "maxUnavailable": 0}
 	Update UpdateSpec `json:"update,omitzero"`
 
-	// recycle replaces workers that have served for some time, by the rules of update.
+	// recycle brings workers back to a clean state between Jobs, and replaces those that have served for
+	// some time, by the rules of update.
 	// +optional
 	Recycle *RecycleSpec `json:"recycle,omitzero"`
 
@@ -181,10 +183,11 @@ type AutoscalingSpec struct {
 	ScaleDownDelaySeconds *int32 `json:"scaleDownDelaySeconds,omitempty"`
 }
 
-// RecycleSpec says when a worker is replaced. One that has run enough takes no further Jobs, ends what it
-// runs, and is removed; a new one takes its place.
+// RecycleSpec says how a worker is made fit for further Jobs, and when it is replaced. One that has run enough,
+// or is not fit any more, takes no further Jobs, ends what it runs, and is removed; a new one takes its place.
 //
 // +kubebuilder:validation:MinProperties=1
+// +kubebuilder:validation:XValidation:rule="!has(self.resetTimeoutSeconds) || has(self.resetCommand)",message="resetTimeoutSeconds is for pools with resetCommand: set that too, or leave both out"
 type RecycleSpec struct {
 	// maxJobs is how many tries a worker runs at the most. The count begins anew when another operator
 	// takes the lead.
@@ -203,6 +206,25 @@ type RecycleSpec struct {
 	// onFailure replaces a worker in which a try has failed.
 	// +optional
 	OnFailure *bool `json:"onFailure,omitempty"`
+
+	// resetCommand is run in the job container after each try whose program was started, however that has
+	// ended, and before its slot takes another Job. If it fails, or takes longer than resetTimeoutSeconds, the
+	// worker is replaced. It has the container's environment, a TMPDIR of its own, and no standard input.
+	// With more than one slot it runs beside the Jobs of the other slots. A change counts for tries that are
+	// started after it, and replaces no worker. Not for the handler HTTP.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MaxLength=32768
+	// +kubebuilder:validation:XValidation:rule="size(self[0]) > 0",message="resetCommand must begin with the name of a program"
+	ResetCommand []string `json:"resetCommand,omitempty"`
+
+	// resetTimeoutSeconds is how long resetCommand may run before it is killed: 60 if unset.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=3600
+	ResetTimeoutSeconds *int32 `json:"resetTimeoutSeconds,omitempty"`
 }
 
 // PoolLimits bound what a pool takes of the cluster. What is unset is not bounded.

@@ -163,6 +163,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	}
 	r.tellEngine(s)
 	s.autoscale()
+	r.resetsFailed(s)
 	if err := r.execute(ctx, s, s.withinLimits(Plan(s.state()), r.agent)); err != nil {
 		return reconcile.Result{}, err
 	}

@@ -85,6 +85,7 @@ func configOf(key types.NamespacedName, pool *v1alpha1.WorkerPool) engine.PoolCo
 	if recycle := spec.Recycle; recycle != nil {
 		config.MaxAttempts = int(ptr.Deref(recycle.MaxJobs, 0))
 		config.SpentOnFailure = ptr.Deref(recycle.OnFailure, false)
+		config.Reset = resetOf(recycle)
 	}
 	if defaults := spec.JobDefaults; defaults != nil {
 		config.Defaults = *defaults
@@ -93,10 +94,21 @@ func configOf(key types.NamespacedName, pool *v1alpha1.WorkerPool) engine.PoolCo
 	return config
 }
 
-// Defaults of the schema, for pools that were stored without.
+// resetOf is nil where workers are not reset.
+func resetOf(recycle *v1alpha1.RecycleSpec) *engine.ResetCommand {
+	if len(recycle.ResetCommand) == 0 {
+		return nil
+	}
+	timeout := ptr.Deref(recycle.ResetTimeoutSeconds, defaultResetTimeout)
+	return &engine.ResetCommand{Argv: recycle.ResetCommand, Timeout: time.Duration(timeout) * time.Second}
+}
+
+// Defaults of the schema, for pools that were stored without; and that of resetTimeoutSeconds, which the schema
+// can't have without giving it to pools that have no resetCommand.
 const (
-	defaultAging     = 300
-	defaultLostAfter = 60
+	defaultAging        = 300
+	defaultLostAfter    = 60
+	defaultResetTimeout = 60
 )
 
 func (r *Reconciler) closePool(key types.NamespacedName) {

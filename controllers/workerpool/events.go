@@ -20,6 +20,19 @@ func (r *Reconciler) workerLost(pool *v1alpha1.WorkerPool, pod *corev1.Pod) {
 		"Worker %s was not heard of for too long and is replaced.", pod.Name)
 }
 
+// resetsFailed says, once of each worker, that it is replaced because it could not be reset.
+func (r *Reconciler) resetsFailed(s *scope) {
+	for _, pod := range s.pods {
+		failure := s.snapshot.Pods[pod.UID].ResetFailure
+		if failure == "" || s.memory.resetFailed[pod.UID] || s.deleting() {
+			continue
+		}
+		s.memory.resetFailed[pod.UID] = true
+		r.recorder.Eventf(s.pool, nil, corev1.EventTypeWarning, v1alpha1.ReasonResetFailed, actionReplace,
+			"Worker %s is replaced, because its resetCommand has failed: %s", pod.Name, failure)
+	}
+}
+
 // progressChanged says that something new is in the way of making workers. It is called after the
 // status was written, with the conditions that the status had before.
 func (r *Reconciler) progressChanged(pool *v1alpha1.WorkerPool, before []metav1.Condition) {

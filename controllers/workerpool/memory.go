@@ -20,6 +20,8 @@ type memory struct {
 	deleted map[types.UID]bool
 	// givenUp are pods that were deleted because they were lost.
 	givenUp map[types.UID]bool
+	// resetFailed are pods of which it was told that they could not be reset.
+	resetFailed map[types.UID]bool
 	// taken are ordinals whose names others' pods have, and when that was seen last.
 	taken map[int]time.Time
 	// trouble is why the last worker could not be made; empty if it could.
@@ -54,11 +56,12 @@ const (
 
 func newMemory(pool types.UID) *memory {
 	return &memory{
-		pool:    pool,
-		created: map[types.UID]expected{},
-		deleted: map[types.UID]bool{},
-		givenUp: map[types.UID]bool{},
-		taken:   map[int]time.Time{},
+		pool:        pool,
+		created:     map[types.UID]expected{},
+		deleted:     map[types.UID]bool{},
+		givenUp:     map[types.UID]bool{},
+		resetFailed: map[types.UID]bool{},
+		taken:       map[int]time.Time{},
 	}
 }
 
@@ -67,7 +70,7 @@ func (m *memory) observe(cached map[types.UID]bool) {
 	for uid := range cached {
 		delete(m.created, uid)
 	}
-	for _, known := range []map[types.UID]bool{m.deleted, m.givenUp} {
+	for _, known := range []map[types.UID]bool{m.deleted, m.givenUp, m.resetFailed} {
 		for uid := range known {
 			if _, coming := m.created[uid]; !cached[uid] && !coming {
 				delete(known, uid)

@@ -142,7 +142,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	_ = server.Close()
 	serving.Wait()
 	a.fence.Stop()
-	a.endAll()
+	a.shutDown()
 	a.attempts.Wait()
 	stopReaping()
 	reaping.Wait()
@@ -150,10 +150,11 @@ func (a *Agent) Run(ctx context.Context) error {
 }
 
 // Drain tells the agent to end: it takes no new work, and Run returns when nothing runs and all results
-// are stored. More calls change nothing.
+// are stored. Resets are ended at once. More calls change nothing.
 func (a *Agent) Drain() {
 	a.mu.Lock()
 	a.leaving, a.table.draining = true, true
+	a.abandonResetsLocked()
 	a.closeIfDrainedLocked()
 	a.mu.Unlock()
 	a.wake()
@@ -256,10 +257,23 @@ func (a *Agent) fenceOff() {
 	}
 }
 
-// endAll kills everything at once.
+// endAll kills all attempts at once.
 func (a *Agent) endAll() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.endAllLocked()
+}
+
+// shutDown kills everything at once, and lets nothing begin.
+func (a *Agent) shutDown() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.table.draining = true
+	a.endAllLocked()
+	a.abandonResetsLocked()
+}
+
+func (a *Agent) endAllLocked() {
 	for _, at := range a.table.live {
 		a.endLocked(at, 0, pb.Outcome_OUTCOME_INTERRUPTED)
 	}

@@ -10,13 +10,17 @@ import (
 func (a *Agent) run(at *attempt) {
 	if at.previous != nil {
 		<-at.previous.done
-		at.previous = nil
 	}
 	r := &result{token: at.token, jobName: at.assignment.GetJobName(), started: a.now()}
 	if outcome := a.endingOf(at); outcome != pb.Outcome_OUTCOME_UNSPECIFIED {
 		a.finish(at, r.endedBy(outcome, "", r.started))
 		return
 	}
+	if at.previous != nil && at.previous.unclean {
+		a.drop(at)
+		return
+	}
+	at.previous = nil
 	if a.HTTPPort != 0 || at.assignment.GetHttp() != nil {
 		if a.request(at, r) {
 			a.finish(at, r)
@@ -33,8 +37,13 @@ func (a *Agent) run(at *attempt) {
 	}
 	a.execute(at, r, tmp)
 	a.finish(at, r)
+	a.putTmp(tmp)
+	a.reset(at)
+}
+
+func (a *Agent) putTmp(tmp string) {
 	if err := a.tmp.put(tmp); err != nil {
-		a.log.Error("Cannot remove an attempt's TMPDIR", "folder", tmp, "error", err)
+		a.log.Error("Cannot remove a TMPDIR", "folder", tmp, "error", err)
 	}
 }
 
@@ -55,7 +64,7 @@ func (a *Agent) execute(at *attempt, r *result, tmp string) {
 	// The process has it: many of them would be too much for the agent.
 	at.assignment.Stdin = nil
 	a.started(at, p)
-	out := readOutput(p, at.assignment, a.lines)
+	out := readOutput(p, at.assignment, false, a.lines)
 	e := <-p.exited
 	a.exited(at, e, r)
 	if err := a.reaper.clean(p, e, a.timing.clean); err != nil {
@@ -100,6 +109,7 @@ func (a *Agent) started(at *attempt, p execution) {
 func (a *Agent) exited(at *attempt, e exit, r *result) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	at.ran = true
 	r.exitCode, r.cpuTime, r.maxMemoryBytes = int32(e.code), e.cpuTime, max(e.maxMemoryBytes, at.peak)
 	if at.ending == pb.Outcome_OUTCOME_UNSPECIFIED && e.killed && a.oom.claim(e.at) {
 		a.chargeLocked(at, e)
@@ -135,7 +145,8 @@ func (a *Agent) endLocked(at *attempt, grace time.Duration, outcome pb.Outcome) 
 	return first
 }
 
-// finish spools the result of an attempt of which nothing runs, and reports it.
+// finish spools the result of an attempt of which nothing runs, and reports it. The attempt is done unless a
+// reset is left to be run.
 func (a *Agent) finish(at *attempt, r *result) {
 	err := a.spool.write(r)
 	if err != nil {
@@ -149,7 +160,9 @@ func (a *Agent) finish(at *attempt, r *result) {
 	wanted := a.table.finish(at, r)
 	a.closeIfDrainedLocked()
 	a.mu.Unlock()
-	close(at.done)
+	if at.reset == nil {
+		close(at.done)
+	}
 	a.wake()
 	if !wanted {
 		a.forget(r)

@@ -40,14 +40,17 @@ func newLineLog(w io.Writer, log *slog.Logger) *lineLog {
 	return &lineLog{w: w, log: log, rate: outputRate, turn: make(chan struct{}, 1)}
 }
 
-// lineHeader is what all log lines of a stream of an attempt have in common, encoded.
+// lineHeader is what all log lines of a stream of an attempt, or of its reset, have in common, encoded.
 type lineHeader []byte
 
-func newLineHeader(a *pb.Assignment, stream string) lineHeader {
+func newLineHeader(a *pb.Assignment, stream string, reset bool) lineHeader {
 	h := appendString([]byte(`,"job":`), []byte(a.GetJobName()))
 	h = appendString(append(h, `,"uid":`...), []byte(a.GetToken().GetJobUid()))
 	h = strconv.AppendInt(append(h, `,"attempt":`...), int64(a.GetToken().GetTry()), 10)
 	h = strconv.AppendInt(append(h, `,"index":`...), int64(a.GetToken().GetIndex()), 10)
+	if reset {
+		h = append(h, `,"reset":true`...)
+	}
 	h = appendString(append(h, `,"stream":`...), []byte(stream))
 	return append(h, `,"line":`...)
 }

@@ -61,6 +61,8 @@ type output struct {
 	pipes [2]*os.File
 	log   *lineLog
 	rate  *rate.Limiter
+	// reset: it is of an attempt's reset.
+	reset bool
 	// readers counts the pipes that are not read to their end.
 	readers atomic.Int32
 	// read is closed when both pipes are read to their end.
@@ -78,9 +80,9 @@ func newOutput(log *lineLog) *output {
 	}
 }
 
-func readOutput(p *process, a *pb.Assignment, log *lineLog) *output {
+func readOutput(p *process, a *pb.Assignment, reset bool, log *lineLog) *output {
 	o := newOutput(log)
-	o.pipes = [2]*os.File{p.stdout, p.stderr}
+	o.pipes, o.reset = [2]*os.File{p.stdout, p.stderr}, reset
 	o.readers.Store(int32(len(o.pipes)))
 	go o.readPipe(p.stdout, a, "stdout")
 	go o.readPipe(p.stderr, a, "stderr")
@@ -212,7 +214,7 @@ func (s *splitter) end() {
 // emit logs the first n bytes and moves the rest to the front.
 func (s *splitter) emit(n int, partial bool) {
 	if s.header == nil {
-		s.header = newLineHeader(s.assignment, s.stream)
+		s.header = newLineHeader(s.assignment, s.stream, s.output.reset)
 	}
 	s.output.pace(n)
 	// An abandoned attempt has ended: nobody is left to tell.

@@ -285,7 +285,7 @@ func TestWhatIsInAHeldPipeIsRead(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	o := readOutput(p, &pb.Assignment{}, newLineLog(io.Discard, slog.New(slog.DiscardHandler)))
+	o := readOutput(p, &pb.Assignment{}, false, newLineLog(io.Discard, slog.New(slog.DiscardHandler)))
 	if got := o.finish(patience); string(got) != strings.Repeat("x\n", 2) {
 		t.Errorf("tail %q", got)
 	}
@@ -294,7 +294,7 @@ func TestWhatIsInAHeldPipeIsRead(t *testing.T) {
 func TestReadersGiveUpABlockedLog(t *testing.T) {
 	log := newLineLog(io.Discard, slog.New(slog.DiscardHandler))
 	log.turn <- struct{}{}
-	o := readOutput(heldPipes(t), &pb.Assignment{}, log)
+	o := readOutput(heldPipes(t), &pb.Assignment{}, false, log)
 	o.finish(time.Millisecond)
 	select {
 	case <-o.read:

@@ -168,6 +168,8 @@ func (a *Agent) hello() *pb.AgentMessage {
 		Running:      a.table.runningProto(now),
 		Results:      resultsProto(a.table.unsent(a.session), now),
 		Draining:     a.table.refuses(),
+		Resetting:    uint32(a.table.resetting()),
+		ResetFailure: a.table.resetFailure,
 	}
 	if highest := a.leader.known(now); highest != nil {
 		hello.Epoch = highest.proto()
@@ -272,9 +274,11 @@ func (a *Agent) report() *pb.AgentMessage {
 	defer a.mu.Unlock()
 	now := a.now()
 	return &pb.AgentMessage{Message: &pb.AgentMessage_Report{Report: &pb.Report{
-		Seen:     a.seen,
-		Running:  a.table.runningProto(now),
-		Results:  resultsProto(a.table.unsent(a.session), now),
-		Draining: a.table.refuses(),
+		Seen:         a.seen,
+		Running:      a.table.runningProto(now),
+		Results:      resultsProto(a.table.unsent(a.session), now),
+		Draining:     a.table.refuses(),
+		Resetting:    uint32(a.table.resetting()),
+		ResetFailure: a.table.resetFailure,
 	}}}
 }

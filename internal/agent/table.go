@@ -16,7 +16,7 @@ type attempt struct {
 	assignment *pb.Assignment
 	// previous, if not nil, is a lower attempt of the same task that must have ended before this starts.
 	previous *attempt
-	// done is closed when nothing of the attempt runs.
+	// done is closed when nothing of the attempt runs, its reset included.
 	done chan struct{}
 	// deadline is when it must have ended, if not zero.
 	deadline time.Time
@@ -41,6 +41,13 @@ type attempt struct {
 	memory, peak int64
 	// message is for the result.
 	message string
+	// ran attempts have executed something: they may have left the worker unclean.
+	ran bool
+	// reset is to be run, or runs, after the attempt; nil if there is none.
+	reset *reset
+	// unclean attempts should have been followed by a reset that is over and has succeeded, and were not. It
+	// is set before done is closed, and may be read without the table after.
+	unclean bool
 }
 
 // execution is what runs of an attempt: a process or a request.
@@ -81,6 +88,7 @@ const (
 	refusedSlots    refusal = "no free slot"
 	refusedResults  refusal = "too many results wait"
 	refusedNobody   refusal = "no token"
+	refusedUnclean  refusal = "a reset has failed"
 )
 
 // table is what the agent knows of attempts. It decides and does nothing else; its owner guards it.
@@ -93,6 +101,10 @@ type table struct {
 	// results are those to be stored, of which there are count.
 	results map[task][]*result
 	count   int
+	// resets are those that run, or are about to.
+	resets map[*reset]bool
+	// resetFailure is why the first reset that has failed did; empty if none has. The worker is unfit then.
+	resetFailure string
 	// draining agents, those whose disk is full, and those that wait for the server beside them, take no new
 	// attempts.
 	draining, diskFull, waiting bool
@@ -104,6 +116,7 @@ func newTable(slots int) *table {
 		live:    map[token]*attempt{},
 		current: map[task]*attempt{},
 		results: map[task][]*result{},
+		resets:  map[*reset]bool{},
 	}
 }
 
@@ -132,9 +145,11 @@ func (t *table) refuse(tok token) refusal {
 		return refusedDraining
 	case t.waiting:
 		return refusedWaiting
+	case t.resetFailure != "":
+		return refusedUnclean
 	case t.diskFull:
 		return refusedFull
-	case current == nil && len(t.current) >= t.slots:
+	case current == nil && len(t.current)+t.resetting() >= t.slots:
 		return refusedSlots
 	case len(t.live)+t.count >= maxResults:
 		return refusedResults
@@ -142,9 +157,11 @@ func (t *table) refuse(tok token) refusal {
 	return ""
 }
 
-// finish turns a live attempt into its result. It returns whether the result is wanted.
+// finish turns a live attempt into its result, and begins its reset. It returns whether the result is wanted.
 func (t *table) finish(at *attempt, r *result) bool {
+	hasSlot := t.current[at.token.task] == at
 	t.drop(at)
+	t.beginReset(at, hasSlot)
 	if !at.unwanted {
 		t.add(r)
 	}
@@ -157,6 +174,38 @@ func (t *table) drop(at *attempt) {
 	if t.current[at.token.task] == at {
 		delete(t.current, at.token.task)
 	}
+}
+
+// beginReset gives an attempt that has ended its reset, if it asks for one, and has executed anything. A worker
+// that takes no attempt any more is not reset.
+func (t *table) beginReset(at *attempt, hasSlot bool) {
+	switch {
+	case !at.ran || len(at.assignment.GetResetCommand().GetArgv()) == 0:
+	case t.draining || t.resetFailure != "":
+		at.unclean = true
+	default:
+		at.reset = &reset{hasSlot: hasSlot}
+		t.resets[at.reset] = true
+	}
+}
+
+// endReset forgets a reset, which has failed unless the failure is empty.
+func (t *table) endReset(r *reset, failure string) {
+	delete(t.resets, r)
+	if t.resetFailure == "" {
+		t.resetFailure = failure
+	}
+}
+
+// resetting is how many slots are taken by resets.
+func (t *table) resetting() int {
+	n := 0
+	for r := range t.resets {
+		if r.hasSlot {
+			n++
+		}
+	}
+	return n
 }
 
 // add takes in a result of an attempt that is not live.
@@ -206,11 +255,11 @@ func (t *table) unrecorded() []*attempt {
 }
 
 // refuses returns whether no attempt is taken in for now.
-func (t *table) refuses() bool { return t.draining || t.waiting }
+func (t *table) refuses() bool { return t.draining || t.waiting || t.resetFailure != "" }
 
 // drained returns whether an agent told to end may do so.
 func (t *table) drained() bool {
-	return t.draining && len(t.live) == 0 && t.count == 0
+	return t.draining && len(t.live) == 0 && len(t.resets) == 0 && t.count == 0
 }
 
 // unsent returns all results that were not sent on a session yet, and marks them as sent. It leaves

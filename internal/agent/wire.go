@@ -61,10 +61,13 @@ func ago(now, then time.Time) *durationpb.Duration {
 }
 
 // clip makes s fit into a message.
-func clip(s string) string {
-	if len(s) > maxMessage {
-		s = s[:maxMessage]
-		for !utf8.ValidString(s) && len(s) > maxMessage-utf8.UTFMax {
+func clip(s string) string { return clipTo(s, maxMessage) }
+
+// clipTo makes s text of at most so many bytes, unless it has some that are not UTF-8.
+func clipTo(s string, most int) string {
+	if len(s) > most {
+		s = s[:most]
+		for !utf8.ValidString(s) && len(s) > most-utf8.UTFMax {
 			s = s[:len(s)-1]
 		}
 	}

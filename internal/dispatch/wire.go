@@ -22,6 +22,8 @@ const (
 	maxNameBytes    = 253
 	maxMessageChars = 1024
 	maxOutputBytes  = 4096
+	// maxResetChars is such that an event takes them, with what else it says.
+	maxResetChars = 200
 )
 
 func fromHello(identity Identity, h *dispatchpb.Hello) (engine.Hello, error) {
@@ -34,7 +36,7 @@ func fromHello(identity Identity, h *dispatchpb.Hello) (engine.Hello, error) {
 	}
 	return engine.Hello{
 		Pool: identity.Pool, PoolUID: identity.PoolUID, Pod: identity.PodUID, PodName: identity.PodName,
-		Instance: h.GetInstance(), Running: running, Results: results, Draining: h.GetDraining(),
+		Instance: h.GetInstance(), Running: running, Results: results, Draining: h.GetDraining(), Resets: fromResets(h),
 	}, nil
 }
 
@@ -46,7 +48,15 @@ func fromReport(r *dispatchpb.Report) (engine.Report, error) {
 	if err != nil {
 		return engine.Report{}, err
 	}
-	return engine.Report{Seen: r.GetSeen(), Running: running, Results: results, Draining: r.GetDraining()}, nil
+	return engine.Report{Seen: r.GetSeen(), Running: running, Results: results, Draining: r.GetDraining(), Resets: fromResets(r)}, nil
+}
+
+// fromResets reads what a Hello or a Report says of resets.
+func fromResets(m interface {
+	GetResetting() uint32
+	GetResetFailure() string
+}) engine.Resets {
+	return engine.Resets{Running: int(min(m.GetResetting(), maxRunning)), Failure: head(printable(m.GetResetFailure()), maxResetChars)}
 }
 
 func fromState(running []*dispatchpb.Running, results []*dispatchpb.Result) ([]engine.Running, []engine.Result, error) {
@@ -166,7 +176,15 @@ func toAssignment(a *engine.Assignment) *dispatchpb.Assignment {
 		Argv: a.Argv, Env: toVariables(a.Env), WorkingDir: a.WorkingDir, Stdin: []byte(a.Stdin), Http: toRequest(a.HTTP),
 		Timeout: toLimit(a.Timeout), Deadline: toLimit(a.Deadline), Grace: durationpb.New(a.Grace),
 		MemoryLimitBytes: a.MemoryLimit, MemoryShareBytes: a.MemoryShare, MaxOpenFiles: a.MaxOpenFiles,
+		ResetCommand: toReset(a.Reset),
 	}
+}
+
+func toReset(r *engine.ResetCommand) *dispatchpb.ResetCommand {
+	if r == nil {
+		return nil
+	}
+	return &dispatchpb.ResetCommand{Argv: r.Argv, Timeout: durationpb.New(r.Timeout)}
 }
 
 // toLimit is nil for no limit.

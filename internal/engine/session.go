@@ -31,6 +31,7 @@ func (e *Engine) Connect(s Session, hello Hello) error {
 	w.session, w.instance, w.sequence, w.since = s, hello.Instance, 0, time.Time{}
 	w.refuses = hello.Draining
 	e.sessions[s] = w
+	w.setResets(hello.Resets)
 
 	known := make(map[taskKey]Token, len(hello.Running)+len(hello.Results))
 	for _, r := range hello.Results {
@@ -74,6 +75,7 @@ func (e *Engine) Report(s Session, report Report) {
 	if w == nil {
 		return // closed meanwhile
 	}
+	w.setResets(report.Resets)
 	w.setRefuses(report.Draining)
 	known := make(map[taskKey]bool, len(report.Running)+len(report.Results))
 	for _, r := range report.Results {

@@ -304,7 +304,7 @@ func (t *task) assignment() Assignment {
 	a := Assignment{
 		Token: t.attempt.token, JobName: j.object.Name, Grace: j.grace(),
 		Env: variables(nil, spec.Env), WorkingDir: spec.WorkingDir,
-		MemoryShare: t.attempt.usage.Memory,
+		MemoryShare: t.attempt.usage.Memory, Reset: j.pool.config.Reset,
 	}
 	asked := j.Resources()
 	a.MemoryLimit, a.MaxOpenFiles = asked.Memory, int32(asked.Files)

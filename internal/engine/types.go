@@ -85,6 +85,8 @@ type PoolConfig struct {
 	MaxAttempts int
 	// SpentOnFailure: a worker in which an attempt has failed is spent.
 	SpentOnFailure bool
+	// Reset is run in a worker after each attempt; nil for nothing. A worker in which it fails is spent.
+	Reset *ResetCommand
 	// Suspend keeps Jobs from being started.
 	Suspend bool
 	// LostAfter is how long a worker may be without a session before it is given up.
@@ -162,12 +164,14 @@ type Demand struct {
 type PodSnapshot struct {
 	// Connected: its agent has a session.
 	Connected bool
-	// Busy: it runs a Job, or has a result that is not stored yet. A busy worker must not be ended.
+	// Busy: it runs a Job or a reset, or has a result that is not stored yet. A busy worker must not be ended.
 	Busy bool
 	// Draining: it is assigned nothing new.
 	Draining bool
-	// Spent: it has run all that it should, and takes nothing new.
+	// Spent: it has run all that it should, or is not fit for more, and takes nothing new.
 	Spent bool
+	// ResetFailure is why a reset has failed there, for people; empty if none has. It is spent then.
+	ResetFailure string
 	// Lost: it had no session for longer than a worker is waited for, and should be given up.
 	Lost bool
 }
@@ -215,6 +219,16 @@ type Assignment struct {
 	MemoryLimit, MemoryShare int64
 	// MaxOpenFiles is how many files each process may have open; 0 sets no limit.
 	MaxOpenFiles int32
+	// Reset is run after the attempt, before its slot is free again; nil for nothing.
+	Reset *ResetCommand
+}
+
+// ResetCommand brings a worker back to a clean state between attempts.
+type ResetCommand struct {
+	// Argv is the program and its arguments.
+	Argv []string
+	// Timeout is how long it may run, more than 0.
+	Timeout time.Duration
 }
 
 // Size is about how many bytes the assignment has.
@@ -225,6 +239,11 @@ func (a *Assignment) Size() int {
 	}
 	for _, v := range a.Env {
 		n += len(v.Name) + len(v.Value)
+	}
+	if a.Reset != nil {
+		for _, arg := range a.Reset.Argv {
+			n += len(arg)
+		}
 	}
 	if a.HTTP != nil {
 		n += len(a.HTTP.Path) + len(a.HTTP.Body)
@@ -321,6 +340,15 @@ type Hello struct {
 	Results  []Result
 	// Draining: the agent takes no assignments for now.
 	Draining bool
+	Resets   Resets
+}
+
+// Resets are what an agent says of its resets.
+type Resets struct {
+	// Running is how many slots they take. A report that has an attempt's result counts its reset.
+	Running int
+	// Failure is why one has failed, for people; empty if none has. The agent takes no assignments then.
+	Failure string
 }
 
 // Report is an agent's state later in its session, with new results.
@@ -330,6 +358,7 @@ type Report struct {
 	Running  []Running
 	Results  []Result
 	Draining bool
+	Resets   Resets
 }
 
 // Session is the way to one agent. Its methods do not block and may be called with locks held.

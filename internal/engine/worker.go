@@ -55,6 +55,10 @@ type podWorker struct {
 	claimed int
 	// unsettled is the number of results from here whose write is under way.
 	unsettled int
+	// resetting is how many slots its agent has last said to be taken by resets, and resetFailure why one has
+	// failed, empty if none has.
+	resetting    int
+	resetFailure string
 	// death is the last end of its agent's container, as far as the cache shows it, and orphanedAt when
 	// the agent came back without tasks that it ran.
 	death      Death
@@ -65,7 +69,7 @@ type podWorker struct {
 	inFree bool
 
 	// begun is the number of attempts that were sent here by this leader. The worker is spent when these
-	// are as many as it should run, or when one has failed, if the pool says so.
+	// are as many as it should run, when one has failed, if the pool says so, or when a reset has failed.
 	begun int
 	spent bool
 
@@ -137,11 +141,27 @@ func (w *podWorker) setRefuses(refuses bool) {
 	}
 }
 
+// setResets notes what the agent says of its resets. It comes before the results that are said with it: the
+// slot of an attempt that has ended may be taken by its reset.
+func (w *podWorker) setResets(r Resets) {
+	was := w.busy()
+	w.resetting = r.Running
+	failed := r.Failure != "" && w.resetFailure == ""
+	if failed {
+		w.resetFailure = r.Failure
+		w.spend()
+	}
+	if failed || w.busy() != was {
+		w.pool.engine.out.PoolChanged(w.pool.config.Key)
+	}
+	w.offer()
+}
+
 // takes tells whether the worker takes tasks while it has room.
 func (w *podWorker) takes() bool { return w.session != nil && !w.draining && !w.refuses }
 
-// busy tells whether the worker runs a task, or has a result that is not stored yet.
-func (w *podWorker) busy() bool { return len(w.tasks) > 0 || w.unsettled > 0 }
+// busy tells whether the worker runs a task or a reset, or has a result that is not stored yet.
+func (w *podWorker) busy() bool { return len(w.tasks) > 0 || w.unsettled > 0 || w.resetting > 0 }
 
 func (w *podWorker) state() worker.WorkerState {
 	switch {
@@ -219,7 +239,7 @@ func (w *podWorker) fits(asked worker.ResourceUsage) bool {
 
 // room tells whether the worker can take another task now, if that is not too large, with some slots kept.
 func (w *podWorker) room(kept int) bool {
-	return w.takes() && len(w.tasks)+w.claimed+kept < w.slots && !w.pool.engine.now.Before(w.resting)
+	return w.takes() && len(w.tasks)+w.claimed+w.resetting+kept < w.slots && !w.pool.engine.now.Before(w.resting)
 }
 
 // offer puts the worker into the line of those with room, if it has any.
@@ -318,6 +338,7 @@ func (w *podWorker) gone() {
 	for _, t := range w.sorted() {
 		t.lose((w.terminating || w.draining) && !w.givenUp)
 	}
+	w.resetting = 0
 	delete(w.pool.workers, w.uid)
 	delete(w.pool.awaited, w.uid)
 	w.drain()
@@ -332,10 +353,11 @@ func (w *podWorker) sorted() []*task {
 
 func (w *podWorker) snapshot() PodSnapshot {
 	return PodSnapshot{
-		Connected: w.session != nil,
-		Busy:      w.busy(),
-		Draining:  w.draining || w.refuses,
-		Spent:     w.spent,
-		Lost:      w.lost(),
+		Connected:    w.session != nil,
+		Busy:         w.busy(),
+		Draining:     w.draining || w.refuses,
+		Spent:        w.spent,
+		ResetFailure: w.resetFailure,
+		Lost:         w.lost(),
 	}
 }

@@ -338,7 +338,12 @@ type Hello struct {
 	Results []*Result `protobuf:"bytes,6,rep,name=results,proto3" json:"results,omitempty"`
 	// The agent takes no new assignments for now: it was told to end (SIGTERM), or the server that it runs
 	// beside does not answer yet.
-	Draining      bool `protobuf:"varint,7,opt,name=draining,proto3" json:"draining,omitempty"`
+	Draining bool `protobuf:"varint,7,opt,name=draining,proto3" json:"draining,omitempty"`
+	// How many slots are taken by a reset.
+	Resetting uint32 `protobuf:"varint,8,opt,name=resetting,proto3" json:"resetting,omitempty"`
+	// Why a reset has failed, for people, at most 200 characters; empty if none has. The agent takes no new
+	// assignments ever after.
+	ResetFailure  string `protobuf:"bytes,9,opt,name=reset_failure,json=resetFailure,proto3" json:"reset_failure,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -422,6 +427,20 @@ func (x *Hello) GetDraining() bool {
 	return false
 }
 
+func (x *Hello) GetResetting() uint32 {
+	if x != nil {
+		return x.Resetting
+	}
+	return 0
+}
+
+func (x *Hello) GetResetFailure() string {
+	if x != nil {
+		return x.ResetFailure
+	}
+	return ""
+}
+
 // Report is the agent's state with the results that are new in this session.
 type Report struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -434,7 +453,13 @@ type Report struct {
 	Results []*Result `protobuf:"bytes,3,rep,name=results,proto3" json:"results,omitempty"`
 	// The agent takes no new assignments for now: it was told to end (SIGTERM), or the server that it runs
 	// beside does not answer yet.
-	Draining      bool `protobuf:"varint,4,opt,name=draining,proto3" json:"draining,omitempty"`
+	Draining bool `protobuf:"varint,4,opt,name=draining,proto3" json:"draining,omitempty"`
+	// How many slots are taken by a reset. The report that has an attempt's result counts its reset already,
+	// so that the slot is never seen as free between the two.
+	Resetting uint32 `protobuf:"varint,5,opt,name=resetting,proto3" json:"resetting,omitempty"`
+	// Why a reset has failed, for people, at most 200 characters; empty if none has. The agent takes no new
+	// assignments ever after.
+	ResetFailure  string `protobuf:"bytes,6,opt,name=reset_failure,json=resetFailure,proto3" json:"reset_failure,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -495,6 +520,20 @@ func (x *Report) GetDraining() bool {
 		return x.Draining
 	}
 	return false
+}
+
+func (x *Report) GetResetting() uint32 {
+	if x != nil {
+		return x.Resetting
+	}
+	return 0
+}
+
+func (x *Report) GetResetFailure() string {
+	if x != nil {
+		return x.ResetFailure
+	}
+	return ""
 }
 
 // Running is an attempt whose process runs.
@@ -903,7 +942,9 @@ type Assignment struct {
 	// How many files each process may have open: as many as the agent may if 0.
 	MaxOpenFiles int32 `protobuf:"varint,12,opt,name=max_open_files,json=maxOpenFiles,proto3" json:"max_open_files,omitempty"`
 	// The request to make, in place of argv, where the worker serves HTTP.
-	Http          *HttpRequest `protobuf:"bytes,13,opt,name=http,proto3" json:"http,omitempty"`
+	Http *HttpRequest `protobuf:"bytes,13,opt,name=http,proto3" json:"http,omitempty"`
+	// What to run once the attempt has ended, before its slot is free again; nothing if unset.
+	ResetCommand  *ResetCommand `protobuf:"bytes,14,opt,name=reset_command,json=resetCommand,proto3" json:"reset_command,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1029,6 +1070,70 @@ func (x *Assignment) GetHttp() *HttpRequest {
 	return nil
 }
 
+func (x *Assignment) GetResetCommand() *ResetCommand {
+	if x != nil {
+		return x.ResetCommand
+	}
+	return nil
+}
+
+// ResetCommand brings the worker back to a clean state. It is run after an attempt whose process was started, once
+// its result is reported, unless the worker is to end or takes no new assignments for a reset that has failed.
+// One that fails, or is not over in time, leaves the worker unfit.
+type ResetCommand struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Program and arguments; the program is looked up in the container's PATH.
+	Argv []string `protobuf:"bytes,1,rep,name=argv,proto3" json:"argv,omitempty"`
+	// How long it may run before it is killed.
+	Timeout       *durationpb.Duration `protobuf:"bytes,2,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResetCommand) Reset() {
+	*x = ResetCommand{}
+	mi := &file_internal_dispatch_dispatchpb_dispatch_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResetCommand) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResetCommand) ProtoMessage() {}
+
+func (x *ResetCommand) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_dispatch_dispatchpb_dispatch_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResetCommand.ProtoReflect.Descriptor instead.
+func (*ResetCommand) Descriptor() ([]byte, []int) {
+	return file_internal_dispatch_dispatchpb_dispatch_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ResetCommand) GetArgv() []string {
+	if x != nil {
+		return x.Argv
+	}
+	return nil
+}
+
+func (x *ResetCommand) GetTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.Timeout
+	}
+	return nil
+}
+
 // HttpRequest is a request to the worker's server.
 type HttpRequest struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
@@ -1043,7 +1148,7 @@ type HttpRequest struct {
 
 func (x *HttpRequest) Reset() {
 	*x = HttpRequest{}
-	mi := &file_internal_dispatch_dispatchpb_dispatch_proto_msgTypes[10]
+	mi := &file_internal_dispatch_dispatchpb_dispatch_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1055,7 +1160,7 @@ func (x *HttpRequest) String() string {
 func (*HttpRequest) ProtoMessage() {}
 
 func (x *HttpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_dispatch_dispatchpb_dispatch_proto_msgTypes[10]
+	mi := &file_internal_dispatch_dispatchpb_dispatch_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1068,7 +1173,7 @@ func (x *HttpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HttpRequest.ProtoReflect.Descriptor instead.
 func (*HttpRequest) Descriptor() ([]byte, []int) {
-	return file_internal_dispatch_dispatchpb_dispatch_proto_rawDescGZIP(), []int{10}
+	return file_internal_dispatch_dispatchpb_dispatch_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *HttpRequest) GetMethod() string {
@@ -1109,7 +1214,7 @@ type EnvVar struct {
 
 func (x *EnvVar) Reset() {
 	*x = EnvVar{}
-	mi := &file_internal_dispatch_dispatchpb_dispatch_proto_msgTypes[11]
+	mi := &file_internal_dispatch_dispatchpb_dispatch_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1121,7 +1226,7 @@ func (x *EnvVar) String() string {
 func (*EnvVar) ProtoMessage() {}
 
 func (x *EnvVar) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_dispatch_dispatchpb_dispatch_proto_msgTypes[11]
+	mi := &file_internal_dispatch_dispatchpb_dispatch_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1134,7 +1239,7 @@ func (x *EnvVar) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnvVar.ProtoReflect.Descriptor instead.
 func (*EnvVar) Descriptor() ([]byte, []int) {
-	return file_internal_dispatch_dispatchpb_dispatch_proto_rawDescGZIP(), []int{11}
+	return file_internal_dispatch_dispatchpb_dispatch_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *EnvVar) GetName() string {
@@ -1163,7 +1268,7 @@ type Kill struct {
 
 func (x *Kill) Reset() {
 	*x = Kill{}
-	mi := &file_internal_dispatch_dispatchpb_dispatch_proto_msgTypes[12]
+	mi := &file_internal_dispatch_dispatchpb_dispatch_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1175,7 +1280,7 @@ func (x *Kill) String() string {
 func (*Kill) ProtoMessage() {}
 
 func (x *Kill) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_dispatch_dispatchpb_dispatch_proto_msgTypes[12]
+	mi := &file_internal_dispatch_dispatchpb_dispatch_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1188,7 +1293,7 @@ func (x *Kill) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Kill.ProtoReflect.Descriptor instead.
 func (*Kill) Descriptor() ([]byte, []int) {
-	return file_internal_dispatch_dispatchpb_dispatch_proto_rawDescGZIP(), []int{12}
+	return file_internal_dispatch_dispatchpb_dispatch_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Kill) GetToken() *Token {
@@ -1221,7 +1326,7 @@ const file_internal_dispatch_dispatchpb_dispatch_proto_rawDesc = "" +
 	"\fAgentMessage\x125\n" +
 	"\x05hello\x18\x01 \x01(\v2\x1d.workerpool.dispatch.v1.HelloH\x00R\x05hello\x128\n" +
 	"\x06report\x18\x02 \x01(\v2\x1e.workerpool.dispatch.v1.ReportH\x00R\x06reportB\t\n" +
-	"\amessage\"\xaa\x02\n" +
+	"\amessage\"\xed\x02\n" +
 	"\x05Hello\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12#\n" +
 	"\ragent_version\x18\x02 \x01(\tR\fagentVersion\x12\x1a\n" +
@@ -1229,12 +1334,16 @@ const file_internal_dispatch_dispatchpb_dispatch_proto_rawDesc = "" +
 	"\x05epoch\x18\x04 \x01(\v2\x1d.workerpool.dispatch.v1.EpochR\x05epoch\x129\n" +
 	"\arunning\x18\x05 \x03(\v2\x1f.workerpool.dispatch.v1.RunningR\arunning\x128\n" +
 	"\aresults\x18\x06 \x03(\v2\x1e.workerpool.dispatch.v1.ResultR\aresults\x12\x1a\n" +
-	"\bdraining\x18\a \x01(\bR\bdraining\"\xad\x01\n" +
+	"\bdraining\x18\a \x01(\bR\bdraining\x12\x1c\n" +
+	"\tresetting\x18\b \x01(\rR\tresetting\x12#\n" +
+	"\rreset_failure\x18\t \x01(\tR\fresetFailure\"\xf0\x01\n" +
 	"\x06Report\x12\x12\n" +
 	"\x04seen\x18\x01 \x01(\x04R\x04seen\x129\n" +
 	"\arunning\x18\x02 \x03(\v2\x1f.workerpool.dispatch.v1.RunningR\arunning\x128\n" +
 	"\aresults\x18\x03 \x03(\v2\x1e.workerpool.dispatch.v1.ResultR\aresults\x12\x1a\n" +
-	"\bdraining\x18\x04 \x01(\bR\bdraining\"\xd2\x01\n" +
+	"\bdraining\x18\x04 \x01(\bR\bdraining\x12\x1c\n" +
+	"\tresetting\x18\x05 \x01(\rR\tresetting\x12#\n" +
+	"\rreset_failure\x18\x06 \x01(\tR\fresetFailure\"\xd2\x01\n" +
 	"\aRunning\x123\n" +
 	"\x05token\x18\x01 \x01(\v2\x1d.workerpool.dispatch.v1.TokenR\x05token\x12:\n" +
 	"\vstarted_ago\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\n" +
@@ -1268,7 +1377,7 @@ const file_internal_dispatch_dispatchpb_dispatch_proto_rawDesc = "" +
 	"\x05epoch\x18\x01 \x01(\v2\x1d.workerpool.dispatch.v1.EpochR\x05epoch\x12H\n" +
 	"\x12heartbeat_interval\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x11heartbeatInterval\x12B\n" +
 	"\x0fsilence_timeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x0esilenceTimeout\x12>\n" +
-	"\rfence_timeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\ffenceTimeout\"\xb1\x04\n" +
+	"\rfence_timeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\ffenceTimeout\"\xfc\x04\n" +
 	"\n" +
 	"Assignment\x123\n" +
 	"\x05token\x18\x01 \x01(\v2\x1d.workerpool.dispatch.v1.TokenR\x05token\x12\x19\n" +
@@ -1285,7 +1394,11 @@ const file_internal_dispatch_dispatchpb_dispatch_proto_rawDesc = "" +
 	" \x01(\x03R\x10memoryLimitBytes\x12,\n" +
 	"\x12memory_share_bytes\x18\v \x01(\x03R\x10memoryShareBytes\x12$\n" +
 	"\x0emax_open_files\x18\f \x01(\x05R\fmaxOpenFiles\x127\n" +
-	"\x04http\x18\r \x01(\v2#.workerpool.dispatch.v1.HttpRequestR\x04http\"\x87\x01\n" +
+	"\x04http\x18\r \x01(\v2#.workerpool.dispatch.v1.HttpRequestR\x04http\x12I\n" +
+	"\rreset_command\x18\x0e \x01(\v2$.workerpool.dispatch.v1.ResetCommandR\fresetCommand\"W\n" +
+	"\fResetCommand\x12\x12\n" +
+	"\x04argv\x18\x01 \x03(\tR\x04argv\x123\n" +
+	"\atimeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\atimeout\"\x87\x01\n" +
 	"\vHttpRequest\x12\x16\n" +
 	"\x06method\x18\x01 \x01(\tR\x06method\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x128\n" +
@@ -1324,7 +1437,7 @@ func file_internal_dispatch_dispatchpb_dispatch_proto_rawDescGZIP() []byte {
 }
 
 var file_internal_dispatch_dispatchpb_dispatch_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_internal_dispatch_dispatchpb_dispatch_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_internal_dispatch_dispatchpb_dispatch_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_internal_dispatch_dispatchpb_dispatch_proto_goTypes = []any{
 	(Outcome)(0),                // 0: workerpool.dispatch.v1.Outcome
 	(*Epoch)(nil),               // 1: workerpool.dispatch.v1.Epoch
@@ -1337,10 +1450,11 @@ var file_internal_dispatch_dispatchpb_dispatch_proto_goTypes = []any{
 	(*OperatorMessage)(nil),     // 8: workerpool.dispatch.v1.OperatorMessage
 	(*Welcome)(nil),             // 9: workerpool.dispatch.v1.Welcome
 	(*Assignment)(nil),          // 10: workerpool.dispatch.v1.Assignment
-	(*HttpRequest)(nil),         // 11: workerpool.dispatch.v1.HttpRequest
-	(*EnvVar)(nil),              // 12: workerpool.dispatch.v1.EnvVar
-	(*Kill)(nil),                // 13: workerpool.dispatch.v1.Kill
-	(*durationpb.Duration)(nil), // 14: google.protobuf.Duration
+	(*ResetCommand)(nil),        // 11: workerpool.dispatch.v1.ResetCommand
+	(*HttpRequest)(nil),         // 12: workerpool.dispatch.v1.HttpRequest
+	(*EnvVar)(nil),              // 13: workerpool.dispatch.v1.EnvVar
+	(*Kill)(nil),                // 14: workerpool.dispatch.v1.Kill
+	(*durationpb.Duration)(nil), // 15: google.protobuf.Duration
 }
 var file_internal_dispatch_dispatchpb_dispatch_proto_depIdxs = []int32{
 	1,  // 0: workerpool.dispatch.v1.Token.epoch:type_name -> workerpool.dispatch.v1.Epoch
@@ -1352,37 +1466,39 @@ var file_internal_dispatch_dispatchpb_dispatch_proto_depIdxs = []int32{
 	6,  // 6: workerpool.dispatch.v1.Report.running:type_name -> workerpool.dispatch.v1.Running
 	7,  // 7: workerpool.dispatch.v1.Report.results:type_name -> workerpool.dispatch.v1.Result
 	2,  // 8: workerpool.dispatch.v1.Running.token:type_name -> workerpool.dispatch.v1.Token
-	14, // 9: workerpool.dispatch.v1.Running.started_ago:type_name -> google.protobuf.Duration
+	15, // 9: workerpool.dispatch.v1.Running.started_ago:type_name -> google.protobuf.Duration
 	2,  // 10: workerpool.dispatch.v1.Result.token:type_name -> workerpool.dispatch.v1.Token
 	0,  // 11: workerpool.dispatch.v1.Result.outcome:type_name -> workerpool.dispatch.v1.Outcome
-	14, // 12: workerpool.dispatch.v1.Result.started_ago:type_name -> google.protobuf.Duration
-	14, // 13: workerpool.dispatch.v1.Result.ended_ago:type_name -> google.protobuf.Duration
-	14, // 14: workerpool.dispatch.v1.Result.cpu_time:type_name -> google.protobuf.Duration
+	15, // 12: workerpool.dispatch.v1.Result.started_ago:type_name -> google.protobuf.Duration
+	15, // 13: workerpool.dispatch.v1.Result.ended_ago:type_name -> google.protobuf.Duration
+	15, // 14: workerpool.dispatch.v1.Result.cpu_time:type_name -> google.protobuf.Duration
 	9,  // 15: workerpool.dispatch.v1.OperatorMessage.welcome:type_name -> workerpool.dispatch.v1.Welcome
 	10, // 16: workerpool.dispatch.v1.OperatorMessage.assignments:type_name -> workerpool.dispatch.v1.Assignment
-	13, // 17: workerpool.dispatch.v1.OperatorMessage.kills:type_name -> workerpool.dispatch.v1.Kill
+	14, // 17: workerpool.dispatch.v1.OperatorMessage.kills:type_name -> workerpool.dispatch.v1.Kill
 	2,  // 18: workerpool.dispatch.v1.OperatorMessage.recorded:type_name -> workerpool.dispatch.v1.Token
 	2,  // 19: workerpool.dispatch.v1.OperatorMessage.settled:type_name -> workerpool.dispatch.v1.Token
 	1,  // 20: workerpool.dispatch.v1.Welcome.epoch:type_name -> workerpool.dispatch.v1.Epoch
-	14, // 21: workerpool.dispatch.v1.Welcome.heartbeat_interval:type_name -> google.protobuf.Duration
-	14, // 22: workerpool.dispatch.v1.Welcome.silence_timeout:type_name -> google.protobuf.Duration
-	14, // 23: workerpool.dispatch.v1.Welcome.fence_timeout:type_name -> google.protobuf.Duration
+	15, // 21: workerpool.dispatch.v1.Welcome.heartbeat_interval:type_name -> google.protobuf.Duration
+	15, // 22: workerpool.dispatch.v1.Welcome.silence_timeout:type_name -> google.protobuf.Duration
+	15, // 23: workerpool.dispatch.v1.Welcome.fence_timeout:type_name -> google.protobuf.Duration
 	2,  // 24: workerpool.dispatch.v1.Assignment.token:type_name -> workerpool.dispatch.v1.Token
-	12, // 25: workerpool.dispatch.v1.Assignment.env:type_name -> workerpool.dispatch.v1.EnvVar
-	14, // 26: workerpool.dispatch.v1.Assignment.timeout:type_name -> google.protobuf.Duration
-	14, // 27: workerpool.dispatch.v1.Assignment.deadline:type_name -> google.protobuf.Duration
-	14, // 28: workerpool.dispatch.v1.Assignment.grace:type_name -> google.protobuf.Duration
-	11, // 29: workerpool.dispatch.v1.Assignment.http:type_name -> workerpool.dispatch.v1.HttpRequest
-	12, // 30: workerpool.dispatch.v1.HttpRequest.headers:type_name -> workerpool.dispatch.v1.EnvVar
-	2,  // 31: workerpool.dispatch.v1.Kill.token:type_name -> workerpool.dispatch.v1.Token
-	14, // 32: workerpool.dispatch.v1.Kill.grace:type_name -> google.protobuf.Duration
-	3,  // 33: workerpool.dispatch.v1.Dispatch.Session:input_type -> workerpool.dispatch.v1.AgentMessage
-	8,  // 34: workerpool.dispatch.v1.Dispatch.Session:output_type -> workerpool.dispatch.v1.OperatorMessage
-	34, // [34:35] is the sub-list for method output_type
-	33, // [33:34] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	13, // 25: workerpool.dispatch.v1.Assignment.env:type_name -> workerpool.dispatch.v1.EnvVar
+	15, // 26: workerpool.dispatch.v1.Assignment.timeout:type_name -> google.protobuf.Duration
+	15, // 27: workerpool.dispatch.v1.Assignment.deadline:type_name -> google.protobuf.Duration
+	15, // 28: workerpool.dispatch.v1.Assignment.grace:type_name -> google.protobuf.Duration
+	12, // 29: workerpool.dispatch.v1.Assignment.http:type_name -> workerpool.dispatch.v1.HttpRequest
+	11, // 30: workerpool.dispatch.v1.Assignment.reset_command:type_name -> workerpool.dispatch.v1.ResetCommand
+	15, // 31: workerpool.dispatch.v1.ResetCommand.timeout:type_name -> google.protobuf.Duration
+	13, // 32: workerpool.dispatch.v1.HttpRequest.headers:type_name -> workerpool.dispatch.v1.EnvVar
+	2,  // 33: workerpool.dispatch.v1.Kill.token:type_name -> workerpool.dispatch.v1.Token
+	15, // 34: workerpool.dispatch.v1.Kill.grace:type_name -> google.protobuf.Duration
+	3,  // 35: workerpool.dispatch.v1.Dispatch.Session:input_type -> workerpool.dispatch.v1.AgentMessage
+	8,  // 36: workerpool.dispatch.v1.Dispatch.Session:output_type -> workerpool.dispatch.v1.OperatorMessage
+	36, // [36:37] is the sub-list for method output_type
+	35, // [35:36] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_internal_dispatch_dispatchpb_dispatch_proto_init() }
@@ -1400,7 +1516,7 @@ func file_internal_dispatch_dispatchpb_dispatch_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_internal_dispatch_dispatchpb_dispatch_proto_rawDesc), len(file_internal_dispatch_dispatchpb_dispatch_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   13,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
