@@ -268,7 +268,6 @@ func (a *Agent) endAll() {
 func (a *Agent) shutDown() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.table.draining = true
 	a.endAllLocked()
 	a.abandonResetsLocked()
 }

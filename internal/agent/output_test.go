@@ -30,6 +30,7 @@ type logLine struct {
 	UID     string
 	Attempt int
 	Index   int
+	Reset   bool
 	Stream  string
 	Line    string
 	Partial bool

@@ -146,8 +146,9 @@ func (a *Agent) endResetLocked(r *reset, ending resetEnding) {
 	}
 }
 
-// abandonResetsLocked ends all resets: nobody needs a clean worker any more.
+// abandonResetsLocked ends all resets, and lets none begin.
 func (a *Agent) abandonResetsLocked() {
+	a.table.abandonsResets = true
 	for r := range a.table.resets {
 		a.endResetLocked(r, abandoned)
 	}

@@ -105,6 +105,8 @@ type table struct {
 	resets map[*reset]bool
 	// resetFailure is why the first reset that has failed did; empty if none has. The worker is unfit then.
 	resetFailure string
+	// abandonsResets: the agent is to end, and nobody needs a clean worker any more.
+	abandonsResets bool
 	// draining agents, those whose disk is full, and those that wait for the server beside them, take no new
 	// attempts.
 	draining, diskFull, waiting bool
@@ -176,12 +178,12 @@ func (t *table) drop(at *attempt) {
 	}
 }
 
-// beginReset gives an attempt that has ended its reset, if it asks for one, and has executed anything. A worker
-// that takes no attempt any more is not reset.
+// beginReset gives an attempt that has ended its reset, if it asks for one and has executed anything. A worker
+// that will take no attempt any more is not reset.
 func (t *table) beginReset(at *attempt, hasSlot bool) {
 	switch {
 	case !at.ran || len(at.assignment.GetResetCommand().GetArgv()) == 0:
-	case t.draining || t.resetFailure != "":
+	case t.abandonsResets || t.resetFailure != "":
 		at.unclean = true
 	default:
 		at.reset = &reset{hasSlot: hasSlot}
