@@ -131,6 +131,7 @@ func (w *world) finish(uid types.UID, index int32, r Result) Token {
 		w.t.Fatalf("task %d of %s does not run: it is %s %s", index, uid, w.status(uid).State, w.status(uid).Reason)
 	}
 	r.Token, r.JobName, r.StartedAgo = token, p.running[token].job, w.now.Sub(p.running[token].started)
+	w.beginReset(p, token)
 	delete(p.running, token)
 	p.results = append(p.results, r)
 	w.report(p)

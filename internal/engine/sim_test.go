@@ -73,6 +73,7 @@ func (w *world) step() {
 	case n < 34:
 		w.receive(p)
 	case n < 48:
+		w.finishReset(p, true)
 		w.finishProcess(p)
 	case n < 62:
 		w.report(p)
@@ -109,6 +110,7 @@ func (w *world) heal() {
 		if p.gone {
 			continue
 		}
+		w.replaceSpent(p)
 		if p.terminating && len(p.running) == 0 && len(p.results) == 0 {
 			w.drop(p)
 			p.gone = true
@@ -118,6 +120,7 @@ func (w *world) heal() {
 		}
 		w.connect(p)
 		w.receive(p)
+		w.finishReset(p, false)
 		w.finishProcess(p)
 		w.report(p)
 	}
@@ -126,6 +129,32 @@ func (w *world) heal() {
 		w.store(false)
 	}
 	w.pass(time.Second)
+}
+
+// replaceSpent is the pool controller, where a worker takes no more and is not busy.
+func (w *world) replaceSpent(p *simPod) {
+	pool, ok := w.engine.Manager(poolKey)
+	if s := pool.Snapshot().Pods[p.uid]; ok && s.Spent && !s.Busy && !p.terminating {
+		w.note("replaced %s", p.uid)
+		p.terminating = true
+		w.listPods()
+	}
+}
+
+// checkSlot is called when an agent is told to start something: never in a slot that is being reset after an
+// attempt that the engine knew of.
+func (w *world) checkSlot(p *simPod, a Assignment) {
+	if p.running[a.Token] == nil && len(p.running) < p.slots && len(p.running)+p.known >= p.slots {
+		w.fail("%s %v was sent to %s, which runs %d and resets %d of %d slots", a.Token.Job, a.Token, p.uid, len(p.running), p.resets, p.slots)
+	}
+}
+
+// checkUnfit is called when something is sent to a worker that could not be reset. What had to be stored before
+// was given to it earlier, and its agent refuses it.
+func (w *world) checkUnfit(a Assignment) {
+	if w.jobs[a.Token.Job].job.Spec.Execution != v1alpha1.AtMostOnce {
+		w.fail("%s %v was sent to a worker that could not be reset", a.Token.Job, a.Token)
+	}
 }
 
 func (w *world) check(final map[types.UID]v1alpha1.JobState) {

@@ -39,6 +39,8 @@ type world struct {
 	writes map[types.UID]Write
 	looks  []JobRef
 	opened bool
+	// changes is how often the engine has said that the pool has changed.
+	changes int
 	// deleting: the pool is being deleted.
 	deleting bool
 	// sent is that of all sessions.
@@ -80,6 +82,10 @@ type simPod struct {
 	results  []Result
 	// reported is how many of results this session has carried.
 	reported int
+	// resets is how many slots are being reset, known those of them after attempts that the engine knew to run,
+	// and failure why a reset has failed.
+	resets, known int
+	failure       string
 	// assigned and kills are what the agent was ever told to start, and to end.
 	assigned []Assignment
 	kills    []Kill
@@ -89,6 +95,8 @@ type simProcess struct {
 	job      string
 	started  time.Time
 	recorded bool
+	// reset: the agent resets its slot afterwards.
+	reset bool
 }
 
 type simSession struct {
@@ -96,11 +104,18 @@ type simSession struct {
 	closed bool
 	// sent has the highest token that was sent of each task, over all sessions.
 	sent map[taskKey]Token
+	// unfit: the engine was told that a reset has failed. world is to be told if it sends something all the
+	// same.
+	unfit bool
+	world *world
 }
 
 func (s *simSession) Send(cmd Command) {
 	s.inbox = append(s.inbox, cmd)
 	for _, a := range cmd.Assignments {
+		if s.unfit {
+			s.world.checkUnfit(a)
+		}
 		if key := a.Token.key(); a.Token.Compare(s.sent[key]) > 0 {
 			s.sent[key] = a.Token
 		}
@@ -128,6 +143,9 @@ func newWorld(t *testing.T, seed uint64) *world {
 			Key: poolKey, UID: "pool", Capacity: simCapacity, Aging: 300 * time.Second, Slots: simSlots, Resources: simResources,
 			LostAfter: workerLost,
 		},
+	}
+	if seed%2 == 0 {
+		w.config.Reset = &ResetCommand{Argv: []string{"reset"}, Timeout: time.Minute}
 	}
 	for range 3 {
 		w.addPod()
@@ -233,7 +251,7 @@ func (w *world) Write(write Write)                { w.writes[write.Job.UID] = wr
 func (w *world) DropWrite(job types.UID)          { delete(w.writes, job) }
 func (w *world) Look(ref JobRef)                  { w.looks = append(w.looks, ref) }
 func (w *world) PoolOpened(types.NamespacedName)  { w.opened = true }
-func (w *world) PoolChanged(types.NamespacedName) {}
+func (w *world) PoolChanged(types.NamespacedName) { w.changes++ }
 
 // Things that happen.
 
@@ -419,16 +437,18 @@ func (w *world) restartAgent(p *simPod) {
 	w.drop(p)
 	p.instance++
 	p.running, p.epoch = map[Token]*simProcess{}, Epoch{}
+	p.resets, p.known, p.failure = 0, 0, ""
 }
 
 func (w *world) connect(p *simPod) {
 	if p.session != nil || p.gone || w.epoch.Compare(p.epoch) < 0 {
 		return
 	}
-	s := &simSession{sent: w.sent}
+	s := &simSession{sent: w.sent, world: w, unfit: p.failure != ""}
 	if err := w.engine.Connect(s, Hello{
 		Pool: poolKey, PoolUID: w.config.UID, Pod: p.uid, PodName: string(p.uid), Instance: fmt.Sprint(p.instance),
-		Running: w.runningOf(p), Results: slices.Clone(p.results), Draining: p.terminating,
+		Running: w.runningOf(p), Results: slices.Clone(p.results), Draining: p.terminating || p.failure != "",
+		Resets: w.resetsOf(p),
 	}); err != nil {
 		w.t.Fatalf("seed %d: connect: %v", w.seed, err)
 	}
@@ -454,7 +474,15 @@ func (w *world) report(p *simPod) {
 	}
 	results := slices.Clone(p.results[p.reported:])
 	p.reported = len(p.results)
-	w.engine.Report(p.session, Report{Seen: p.seen, Running: w.runningOf(p), Results: results, Draining: p.terminating})
+	p.session.unfit = p.failure != ""
+	w.engine.Report(p.session, Report{
+		Seen: p.seen, Running: w.runningOf(p), Results: results, Draining: p.terminating || p.failure != "", Resets: w.resetsOf(p),
+	})
+}
+
+// resetsOf is what an agent tells of its resets.
+func (w *world) resetsOf(p *simPod) Resets {
+	return Resets{Running: p.resets, Failure: p.failure}
 }
 
 // receive lets an agent act on the next command, in the order in which agents do.
@@ -489,7 +517,8 @@ func (w *world) receive(p *simPod) {
 }
 
 func (w *world) start(p *simPod, a Assignment) {
-	if p.terminating || p.running[a.Token] != nil || len(p.running) >= p.slots {
+	w.checkSlot(p, a)
+	if p.terminating || p.failure != "" || p.running[a.Token] != nil || len(p.running)+p.resets >= p.slots {
 		return
 	}
 	if slices.ContainsFunc(p.results, func(r Result) bool { return r.Token == a.Token }) {
@@ -501,7 +530,7 @@ func (w *world) start(p *simPod, a Assignment) {
 	w.note("start %s[%d] %v on %s", a.Token.Job, a.Token.Index, a.Token, p.uid)
 	w.checkStart(a)
 	w.jobs[a.Token.Job].starts[a.Token.Index]++
-	p.running[a.Token] = &simProcess{job: a.JobName, started: w.now}
+	p.running[a.Token] = &simProcess{job: a.JobName, started: w.now, reset: a.Reset != nil}
 }
 
 // finishProcess lets a process end by itself.
@@ -523,7 +552,34 @@ func (w *world) end(p *simPod, token Token, outcome Outcome, code int32) {
 		Token: token, JobName: p.running[token].job, Outcome: outcome, ExitCode: code,
 		StartedAgo: w.now.Sub(p.running[token].started),
 	})
+	w.beginReset(p, token)
 	delete(p.running, token)
+}
+
+// beginReset takes the slot of a process that has ended.
+func (w *world) beginReset(p *simPod, token Token) {
+	if !p.running[token].reset || p.terminating || p.failure != "" {
+		return
+	}
+	p.resets++
+	if pool := w.engine.pools[poolKey]; pool != nil && pool.workers[p.uid] != nil {
+		if t := pool.workers[p.uid].tasks[token.key()]; t != nil && t.attempt.token == token {
+			p.known++
+		}
+	}
+}
+
+// finishReset lets a reset end, well or, if it may, badly.
+func (w *world) finishReset(p *simPod, mayFail bool) {
+	if p.resets == 0 {
+		return
+	}
+	p.resets--
+	p.known = min(p.known, p.resets)
+	if mayFail && w.rng.IntN(8) == 0 {
+		w.note("reset failed on %s", p.uid)
+		p.failure = "exit code 1"
+	}
 }
 
 // pass lets time go by: agents that hear nothing end what is not recorded, and the engine ticks.
