@@ -1,6 +1,7 @@
 package workerpool
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
@@ -124,6 +126,37 @@ func TestLostWorkerIsReplaced(t *testing.T) {
 	f.Consistently(f.events.Events, "2s").ShouldNot(Receive(), "a worker is lost once")
 }
 
+func TestAWorkerThatCouldNotBeResetIsReplacedAndThatIsToldOnce(t *testing.T) {
+	f := start(t, nil)
+	f.create(f.pool().Replicas(1).Obj())
+	f.expectPods("demo-0")
+	f.bind("demo-0")
+	f.ready("demo-0")
+	uid := f.pod("demo-0").UID
+	says := func(does engine.PodSnapshot) {
+		f.engine.set(t.Context(), f.key(), func(s *engine.PoolSnapshot) { s.Pods = map[types.UID]engine.PodSnapshot{uid: does} })
+	}
+	failed := engine.PodSnapshot{Connected: true, Busy: true, Draining: true, Spent: true, ResetFailure: "exit code 1: rm: no"}
+	says(failed)
+	f.Eventually(f.events.Events).Should(Receive(Equal(
+		"Warning ResetFailed Worker demo-0 is replaced, because its resetCommand has failed: exit code 1: rm: no")))
+	f.expectPods("demo-0", "demo-1")
+	failed.Busy = false
+	says(failed)
+	f.expectPods("demo-1")
+	f.Consistently(f.events.Events, "2s").ShouldNot(Receive(), "it is told once")
+}
+
+// 200 characters of the agent's, of 4 bytes each, and the longest name of a worker.
+func TestTheEventOfAFailedResetFitsIntoWhatTheAPITakes(t *testing.T) {
+	r := &Reconciler{recorder: events.NewFakeRecorder(1)}
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: "u", Name: strings.Repeat("n", 63)}}
+	s := &scope{pool: &v1alpha1.WorkerPool{}, pods: []*corev1.Pod{pod}, memory: newMemory("p")}
+	s.snapshot.Pods = map[types.UID]engine.PodSnapshot{"u": {ResetFailure: strings.Repeat("😀", 200)}}
+	r.resetsFailed(s)
+	NewWithT(t).Expect(len(<-r.recorder.(*events.FakeRecorder).Events)).To(BeNumerically("<=", 1024))
+}
+
 func TestPoolGoesAfterItsWorkers(t *testing.T) {
 	f := start(t, nil)
 	pool := f.pool().Replicas(1).Obj()
@@ -229,6 +262,7 @@ func TestEngineIsTold(t *testing.T) {
 		}
 	}).Obj()
 	demo.Spec.JobDefaults = &v1alpha1.JobDefaults{MaxRetries: new(int32(2))}
+	demo.Spec.Recycle = &v1alpha1.RecycleSpec{MaxJobs: new(int32(9)), ResetCommand: []string{"rm", "x"}}
 	f.create(demo)
 	f.expectPods("demo-0")
 	pod := f.pod("demo-0")
@@ -237,9 +271,11 @@ func TestEngineIsTold(t *testing.T) {
 	f.Eventually(f.engine.workersOf(f.key())).Should(Equal([]engine.WorkerPod{want}))
 	f.Expect(f.engine.poolOf(f.key())).To(Equal(engine.PoolConfig{
 		Key: f.key(), UID: demo.UID, Capacity: 7, Aging: 300 * time.Second, Handler: v1alpha1.HandlerExec, Slots: 3, Resources: resources,
-		LostAfter: time.Minute,
-		Defaults:  v1alpha1.JobDefaults{MaxRetries: new(int32(2))},
+		LostAfter: time.Minute, MaxAttempts: 9, Reset: &engine.ResetCommand{Argv: []string{"rm", "x"}, Timeout: time.Minute},
+		Defaults: v1alpha1.JobDefaults{MaxRetries: new(int32(2))},
 	}))
+	f.change(func(pool *v1alpha1.WorkerPool) { pool.Spec.Recycle.ResetTimeoutSeconds = new(int32(5)) })
+	f.Eventually(func() time.Duration { return f.engine.poolOf(f.key()).Reset.Timeout }).Should(Equal(5 * time.Second))
 	f.Eventually(f.engine.isStarted(f.key())).Should(BeTrue())
 	f.Expect(f.engine.isRemoved(f.key())()).To(BeFalse())
 
@@ -358,7 +394,9 @@ func TestAutoscalingMayBeTurnedOnAndOff(t *testing.T) {
 	change(func(s *v1alpha1.WorkerPoolSpec) { s.Replicas, s.Autoscaling = new(int32(1)), nil })
 	f.expectPods("demo-0")
 	f.Eventually(f.condition(v1alpha1.PoolReady)).Should(ContainSubstring("of 1 worker"))
-	change(func(s *v1alpha1.WorkerPoolSpec) { s.Replicas, s.Autoscaling = nil, &v1alpha1.AutoscalingSpec{MaxReplicas: 2} })
+	change(func(s *v1alpha1.WorkerPoolSpec) {
+		s.Replicas, s.Autoscaling = nil, &v1alpha1.AutoscalingSpec{MaxReplicas: 2}
+	})
 	f.Eventually(func() int64 {
 		pool, err := f.get()
 		f.Expect(err).NotTo(HaveOccurred())

@@ -125,7 +125,8 @@ func TestCommandsAreSentWhole(t *testing.T) {
 			Token: token, JobName: "job", Argv: []string{"echo", "hi"}, WorkingDir: "/tmp",
 			Env: []engine.Variable{{Name: "A", Value: "1"}, {Name: "B"}}, Stdin: "in",
 			Timeout: 1, Deadline: 2, Grace: 3, MemoryLimit: 4, MemoryShare: 5, MaxOpenFiles: 6,
-			HTTP: &engine.Request{Method: "PUT", Path: "/p", Headers: []engine.Variable{{Name: "H", Value: "v"}}, Body: "b"},
+			Reset: &engine.ResetCommand{Argv: []string{"rm", "x"}, Timeout: 7},
+			HTTP:  &engine.Request{Method: "PUT", Path: "/p", Headers: []engine.Variable{{Name: "H", Value: "v"}}, Body: "b"},
 		}},
 		Kills:    []engine.Kill{{Token: token, Grace: time.Second}},
 		Recorded: []engine.Token{token, token},
@@ -138,6 +139,7 @@ func TestCommandsAreSentWhole(t *testing.T) {
 			Env: []*dispatchpb.EnvVar{{Name: "A", Value: "1"}, {Name: "B"}}, Stdin: []byte("in"),
 			Timeout: durationpb.New(1), Deadline: durationpb.New(2), Grace: durationpb.New(3),
 			MemoryLimitBytes: 4, MemoryShareBytes: 5, MaxOpenFiles: 6,
+			ResetCommand: &dispatchpb.ResetCommand{Argv: []string{"rm", "x"}, Timeout: durationpb.New(7)},
 			Http: &dispatchpb.HttpRequest{
 				Method: "PUT", Path: "/p", Headers: []*dispatchpb.EnvVar{{Name: "H", Value: "v"}}, Body: []byte("b"),
 			},
@@ -173,8 +175,32 @@ func TestCommandsThatWaitAreMergedInOrder(t *testing.T) {
 
 func TestWhatHasNoLimitIsSentWithout(t *testing.T) {
 	got := toAssignment(&engine.Assignment{Token: engine.Token{Job: "j", Try: 1}})
-	if got.GetTimeout() != nil || got.GetDeadline() != nil || got.GetHttp() != nil {
-		t.Errorf("sent %v, want no limits and no request", got)
+	if got.GetTimeout() != nil || got.GetDeadline() != nil || got.GetHttp() != nil || got.GetResetCommand() != nil {
+		t.Errorf("sent %v, want no limits, no request and no reset", got)
+	}
+}
+
+// What an agent says of its resets is bounded: the number only makes its own worker useless, but it is added to
+// others, and the text goes into an event.
+func TestWhatAnAgentSaysOfItsResetsIsBounded(t *testing.T) {
+	for _, c := range []struct {
+		running uint32
+		failure string
+		want    engine.Resets
+	}{
+		{0, "", engine.Resets{}},
+		{2, "exit code 1: no", engine.Resets{Running: 2, Failure: "exit code 1: no"}},
+		{1<<32 - 1, strings.Repeat("€", 300), engine.Resets{Running: maxRunning, Failure: strings.Repeat("€", 200)}},
+		{1, "a\xffb\x7f", engine.Resets{Running: 1, Failure: "a\uFFFDb\uFFFD"}},
+	} {
+		report, err := fromReport(&dispatchpb.Report{Resetting: c.running, ResetFailure: c.failure})
+		if err != nil || report.Resets != c.want {
+			t.Errorf("a report of %d, %q: %+v, %v, want %+v", c.running, c.failure, report.Resets, err, c.want)
+		}
+		hello, err := fromHello(someone, &dispatchpb.Hello{Resetting: c.running, ResetFailure: c.failure})
+		if err != nil || hello.Resets != c.want {
+			t.Errorf("a hello of %d, %q: %+v, %v, want %+v", c.running, c.failure, hello.Resets, err, c.want)
+		}
 	}
 }
 
@@ -236,6 +262,7 @@ func FuzzHello(f *testing.F) {
 	for _, seed := range []*dispatchpb.Hello{
 		{},
 		{Protocol: 1, Instance: "i", Draining: true},
+		{Resetting: 1 << 31, ResetFailure: strings.Repeat("€", 300)},
 		{Running: []*dispatchpb.Running{{}}},
 		{Running: []*dispatchpb.Running{{Token: toToken(engine.Token{Job: "j", Try: 1}), JobName: "job"}}},
 		{Results: []*dispatchpb.Result{aResult(), long}},
@@ -266,6 +293,9 @@ func checkHello(t *testing.T, h engine.Hello) {
 	t.Helper()
 	if h.Pool != someone.Pool || h.PoolUID != someone.PoolUID || h.Pod != someone.PodUID || h.PodName != someone.PodName {
 		t.Errorf("the agent is %+v, not who its token says", h)
+	}
+	if r := h.Resets; r.Running < 0 || r.Running > maxRunning || !utf8.ValidString(r.Failure) || utf8.RuneCountInString(r.Failure) > maxResetChars {
+		t.Errorf("resets %+v", r)
 	}
 	for _, r := range h.Running {
 		if r.Token.Job == "" || r.Token.Try < 1 || r.Token.Index < 0 || r.JobName == "" || r.StartedAgo < 0 {

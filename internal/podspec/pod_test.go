@@ -188,6 +188,7 @@ func TestHashTellsTemplatesApart(t *testing.T) {
 		"slots":                  {plain(), plain(func(s *spec) { s.Slots = 5 }), false},
 		"queue":                  {plain(), plain(func(s *spec) { s.Queue.Capacity = 5 }), true},
 		"drain timeout":          {plain(), plain(func(s *spec) { s.DrainTimeoutSeconds = new(int32(5)) }), true},
+		"reset command":          {plain(), plain(func(s *spec) { s.Recycle = &v1alpha1.RecycleSpec{ResetCommand: []string{"true"}} }), true},
 		"empty and unset labels": {plain(), plain(func(s *spec) { s.Template.Labels = map[string]string{} }), true},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -1,6 +1,7 @@
 package crd
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -43,10 +44,14 @@ func TestWorkerPoolIsRefused(t *testing.T) {
 		noLifecycle = "the job container may not set lifecycle: the worker's agent ends its jobs by itself"
 		noPreStop   = "the job container may not set lifecycle.preStop: the worker's agent holds it there"
 		port        = "port must be set for the handler HTTP, and for no other"
+		noReset     = "recycle.resetCommand is for the handler Exec: for HTTP, have the server clean up after each request, or set recycle.maxJobs"
 	)
 	hook := &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: []string{"true"}}}}
 	with := func(change func(*v1alpha1.WorkerPoolSpec)) *testutil.PoolBuilder { return pool().Spec(change) }
 	scaling := func(least, most int32) *testutil.PoolBuilder { return pool().Autoscaling(least, most) }
+	reset := func(r v1alpha1.RecycleSpec) *testutil.PoolBuilder {
+		return with(recycle(r))
+	}
 	update := func(surge, unavailable int32) v1alpha1.UpdateSpec {
 		return v1alpha1.UpdateSpec{MaxSurge: new(surge), MaxUnavailable: new(unavailable)}
 	}
@@ -104,6 +109,13 @@ func TestWorkerPoolIsRefused(t *testing.T) {
 		"no recycling":         {with(func(s *v1alpha1.WorkerPoolSpec) { s.Recycle = &v1alpha1.RecycleSpec{} }), "spec.recycle in body should have at least 1 properties"},
 		"recycling after 0":    {with(func(s *v1alpha1.WorkerPoolSpec) { s.Recycle = &v1alpha1.RecycleSpec{MaxJobs: new(int32(0))} }), "spec.recycle.maxJobs in body should be greater than or equal to 1"},
 		"recycling at once":    {with(func(s *v1alpha1.WorkerPoolSpec) { s.Recycle = &v1alpha1.RecycleSpec{MaxAgeSeconds: new(int32(59))} }), "spec.recycle.maxAgeSeconds in body should be greater than or equal to 60"},
+		"empty reset":          {reset(v1alpha1.RecycleSpec{MaxJobs: new(int32(1)), ResetCommand: []string{""}}), "resetCommand must begin with the name of a program"},
+		"too long a reset":     {reset(v1alpha1.RecycleSpec{ResetCommand: slices.Repeat([]string{"x"}, 65)}), "spec.recycle.resetCommand: Too many: 65: must have at most 64 items"},
+		"too long a word":      {reset(v1alpha1.RecycleSpec{ResetCommand: []string{"echo", strings.Repeat("x", 32769)}}), "spec.recycle.resetCommand[1]: Too long: may not be more than 32768"},
+		"a reset of no time":   {reset(v1alpha1.RecycleSpec{ResetCommand: []string{"true"}, ResetTimeoutSeconds: new(int32(0))}), "spec.recycle.resetTimeoutSeconds in body should be greater than or equal to 1"},
+		"too slow a reset":     {reset(v1alpha1.RecycleSpec{ResetCommand: []string{"true"}, ResetTimeoutSeconds: new(int32(3601))}), "spec.recycle.resetTimeoutSeconds in body should be less than or equal to 3600"},
+		"time for no reset":    {reset(v1alpha1.RecycleSpec{ResetTimeoutSeconds: new(int32(5))}), "resetTimeoutSeconds is for pools with resetCommand: set that too, or leave both out"},
+		"HTTP's reset":         {reset(v1alpha1.RecycleSpec{ResetCommand: []string{"true"}}).HTTP(80), noReset},
 		"lost too soon":        {with(func(s *v1alpha1.WorkerPoolSpec) { s.WorkerLostTimeoutSeconds = new(int32(29)) }), "spec.workerLostTimeoutSeconds in body should be greater than or equal to 30"},
 		"scaled twice":         {scaling(1, 5).Replicas(3), "replicas may not be set beside autoscaling, which chooses the number of workers: remove one of the two"},
 		"more than the most":   {scaling(6, 5), "minReplicas may not be larger than maxReplicas"},
@@ -131,6 +143,10 @@ var allDefaults = v1alpha1.JobDefaults{
 	Resources: cpus("500m"), TTLSecondsAfterFinished: new(int32(0)),
 }
 
+func recycle(r v1alpha1.RecycleSpec) func(*v1alpha1.WorkerPoolSpec) {
+	return func(s *v1alpha1.WorkerPoolSpec) { s.Recycle = &r }
+}
+
 func TestWorkerPoolIsTaken(t *testing.T) {
 	namespace := env.Namespace(t, nil)
 	pool := func(name string) *testutil.PoolBuilder { return testutil.MakePool(namespace, name) }
@@ -148,6 +164,9 @@ func TestWorkerPoolIsTaken(t *testing.T) {
 		"strict order":         pool("strict").Aging(0),
 		"all kept":             pool("keep").Retain(0),
 		"a default of each":    pool("defaults").Defaults(allDefaults),
+		"a reset":              pool("reset").Spec(recycle(v1alpha1.RecycleSpec{ResetCommand: []string{"sh", "-c", "true"}})),
+		"a large, slow reset":  pool("large").Spec(recycle(v1alpha1.RecycleSpec{ResetCommand: slices.Repeat([]string{strings.Repeat("x", 16384)}, 64), ResetTimeoutSeconds: new(int32(3600))})),
+		"HTTP, recycled":       pool("served").HTTP(80).Spec(recycle(v1alpha1.RecycleSpec{MaxJobs: new(int32(1))})),
 		"processes not shared": pool("own").Template(func(t *corev1.PodTemplateSpec) { t.Spec.ShareProcessNamespace = new(false) }),
 	} {
 		t.Run(name, func(t *testing.T) {
