@@ -115,14 +115,18 @@ func TestAHelloSaysWhatIsBeingReset(t *testing.T) {
 
 func TestAResetHasTheContainersEnvironmentAndATMPDIROfItsOwn(t *testing.T) {
 	s, log := startOne(t)
-	a := withReset(shell("a", "echo $TMPDIR; touch $TMPDIR/x"), "echo $TMPDIR; env; ls -A $TMPDIR | wc -l; cat; pwd; echo oops >&2; touch $TMPDIR/y")
+	a := withReset(shell("a", "echo $TMPDIR; touch $TMPDIR/x"), "env; ls -A $TMPDIR | wc -l; cat; pwd; echo oops >&2; touch $TMPDIR/y")
 	a.Env, a.Stdin, a.WorkingDir = []*pb.EnvVar{{Name: "OWN", Value: "secret"}, {Name: "CONTAINER", Value: "no"}}, []byte("input"), "/"
 	s.assign(a)
 	s.ended(a.GetToken())
 	s.reset()
 	var texts []string
+	var tmp string
 	for _, l := range parseLog(t, log.String())[1:] {
 		texts = append(texts, l.Line)
+		if value, ok := strings.CutPrefix(l.Line, "TMPDIR="); ok {
+			tmp = value
+		}
 		if !l.Reset || l.Job != "a" || l.UID != "a" || l.Attempt != 1 {
 			t.Errorf("line %+v, want it to be of the attempt's reset", l)
 		}
@@ -135,7 +139,7 @@ func TestAResetHasTheContainersEnvironmentAndATMPDIROfItsOwn(t *testing.T) {
 		t.Fatal(err)
 	}
 	out := "\n" + strings.Join(texts, "\n") + "\n"
-	for _, want := range []string{"\nCONTAINER=yes\n", "\n0\n", "\n" + dir + "\n", "\noops\n", "\n/"} {
+	for _, want := range []string{"\nCONTAINER=yes\n", "\n0\n", "\n" + dir + "\n", "\noops\n", "\nTMPDIR=/"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in %q", want, out)
 		}
@@ -146,7 +150,7 @@ func TestAResetHasTheContainersEnvironmentAndATMPDIROfItsOwn(t *testing.T) {
 	if first := parseLog(t, log.String())[0]; first.Reset {
 		t.Errorf("line %+v of the attempt counts as the reset's", first)
 	}
-	if _, err := os.Stat(texts[0] + "/y"); !os.IsNotExist(err) {
+	if _, err := os.Stat(tmp + "/y"); tmp == "" || !os.IsNotExist(err) {
 		t.Errorf("what the reset has put into its TMPDIR is there: %v", err)
 	}
 }
@@ -188,7 +192,7 @@ func TestAResetThatFailsMakesTheWorkerUnfit(t *testing.T) {
 		timeout time.Duration
 		want    string
 	}{
-		"an exit code":    {[]string{"sh", "-c", "echo first; echo last >&2; echo; exit 7"}, patience, "exit code 7: last"},
+		"an exit code":    {[]string{"sh", "-c", "echo first; echo last; echo; exit 7"}, patience, "exit code 7: last"},
 		"no output":       {[]string{"false"}, patience, "exit code 1"},
 		"a signal":        {[]string{"sh", "-c", "kill -TERM $$"}, patience, "exit code 143"},
 		"a long line":     {[]string{"sh", "-c", "echo " + long + "; exit 1"}, patience, "exit code 1: " + long[:186]},
@@ -386,12 +390,24 @@ func TestAResetEndsWithTheAgent(t *testing.T) {
 	_, stop, _ := runAgent(t, testConfig(t, o), &lockedBuffer{})
 	s := o.accepted()
 	file := t.TempDir() + "/pid"
-	s.assign(withReset(shell("a", "true"), daemon("", file)+"; exec sleep 1000"), withReset(shell("b", "exec sleep 1000"), "exec sleep 1000"))
-	s.running(tokenFor("b"))
+	s.assign(withReset(shell("a", "true"), daemon("", file)+"; exec sleep 1000"))
 	waitFor(t, "the reset", func() bool { _, err := os.Stat(file); return err == nil })
 	stop()
 	if alive(pidIn(t, file)) {
 		t.Error("something of it is alive")
+	}
+}
+
+func TestNothingIsResetWhenTheAgentEnds(t *testing.T) {
+	o := newOperator(t)
+	_, stop, _ := runAgent(t, testConfig(t, o), &lockedBuffer{})
+	s := o.accepted()
+	file := t.TempDir() + "/reset"
+	s.assign(withReset(shell("a", "exec sleep 1000"), "touch "+file))
+	s.running(tokenFor("a"))
+	stop()
+	if _, err := os.Stat(file); err == nil {
+		t.Error("was reset")
 	}
 }
 
