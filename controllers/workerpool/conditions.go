@@ -13,6 +13,9 @@ import (
 // messageLimit bounds the messages of conditions and events, in characters.
 const messageLimit = 1024
 
+// nameTakenMessage is what a user is told of a pod with a worker's name.
+const nameTakenMessage = "A pod that is not the pool's has the name %s: another name is used."
+
 func (s *scope) setConditions(conditions *[]metav1.Condition, n counts) {
 	for _, c := range []metav1.Condition{s.readiness(n), s.progress(n), s.fullness(), s.limit()} {
 		c.ObservedGeneration = s.pool.Generation
@@ -68,7 +71,7 @@ func (s *scope) progress(n counts) metav1.Condition {
 	case n.leaving > 0:
 		return is(v1alpha1.ReasonRemoving, "Workers that are not wanted any more finish their jobs.")
 	case len(s.memory.taken) > 0:
-		return stopped(v1alpha1.ReasonNameTaken, "A pod that is not the pool's has the name %s: another name is used.", s.takenName())
+		return stopped(v1alpha1.ReasonNameTaken, nameTakenMessage, s.takenName())
 	default:
 		return stopped(v1alpha1.ReasonStable, "All workers are as wanted.")
 	}

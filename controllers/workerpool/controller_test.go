@@ -208,6 +208,12 @@ func TestForeignPodIsLeftAloneAndReported(t *testing.T) {
 	f.Eventually(f.events.Events).Should(Receive(Equal("Warning NameTaken " + message)))
 	f.Eventually(f.condition(v1alpha1.PoolReady)).Should(HavePrefix("True"))
 	f.Expect(f.pod("demo-0").UID).To(Equal(foreign.UID))
+
+	f.change(func(pool *v1alpha1.WorkerPool) { pool.Spec.Replicas = new(int32(3)) })
+	f.expectPods("demo-1", "demo-2", "demo-3")
+	f.ready("demo-3")
+	f.Eventually(f.condition(v1alpha1.PoolProgressing)).Should(Equal("False NameTaken: " + message))
+	f.Expect(f.events.Events).NotTo(Receive(), "it was told already")
 }
 
 // A namespace that enforces the restricted standard refuses the plain template and takes one that

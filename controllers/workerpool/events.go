@@ -14,9 +14,10 @@ const (
 	actionReplace = "ReplaceWorker"
 )
 
-// workerLost says that a worker is replaced that was not heard of.
+// workerLost says that a worker is replaced that was not heard of. Of workers that are lost at the same time the
+// pods tell the events apart: those that differ in their text alone are taken for one.
 func (r *Reconciler) workerLost(pool *v1alpha1.WorkerPool, pod *corev1.Pod) {
-	r.recorder.Eventf(pool, nil, corev1.EventTypeWarning, v1alpha1.ReasonWorkerLost, actionReplace,
+	r.recorder.Eventf(pool, pod, corev1.EventTypeWarning, v1alpha1.ReasonWorkerLost, actionReplace,
 		"Worker %s was not heard of for too long and is replaced.", pod.Name)
 }
 
@@ -28,20 +29,50 @@ func (r *Reconciler) resetsFailed(s *scope) {
 			continue
 		}
 		s.memory.resetFailed[pod.UID] = true
-		r.recorder.Eventf(s.pool, nil, corev1.EventTypeWarning, v1alpha1.ReasonResetFailed, actionReplace,
+		r.recorder.Eventf(s.pool, pod, corev1.EventTypeWarning, v1alpha1.ReasonResetFailed, actionReplace,
 			"Worker %s is replaced, because its resetCommand has failed: %s", pod.Name, failure)
 	}
 }
 
-// progressChanged says that something new is in the way of making workers. It is called after the
-// status was written, with the conditions that the status had before.
-func (r *Reconciler) progressChanged(pool *v1alpha1.WorkerPool, before []metav1.Condition) {
+// nameTaken says that a pod that is not the pool's has a worker's name.
+func (r *Reconciler) nameTaken(pool *v1alpha1.WorkerPool, pod *corev1.Pod) {
+	r.recorder.Eventf(pool, pod, corev1.EventTypeWarning, v1alpha1.ReasonNameTaken, actionCreate, nameTakenMessage, pod.Name)
+}
+
+// progressChanged says that something new keeps workers from being made or from starting. It is called after the
+// status was written, with the conditions that the status had before. While a worker is tried again and again
+// it may look for a moment as if nothing were in the way: the same is not told again before all workers have been
+// as wanted.
+func (r *Reconciler) progressChanged(pool *v1alpha1.WorkerPool, m *memory, before []metav1.Condition) {
 	now := meta.FindStatusCondition(pool.Status.Conditions, v1alpha1.PoolProgressing)
-	if now == nil || now.Reason != v1alpha1.ReasonNotCreated && now.Reason != v1alpha1.ReasonNameTaken {
+	if now == nil {
 		return
 	}
-	if was := meta.FindStatusCondition(before, v1alpha1.PoolProgressing); was != nil && was.Reason == now.Reason && was.Message == now.Message {
+	if now.Reason == v1alpha1.ReasonStable || now.Reason == v1alpha1.ReasonNameTaken {
+		m.told = ""
 		return
 	}
-	r.recorder.Eventf(pool, nil, corev1.EventTypeWarning, now.Reason, actionCreate, "%s", now.Message)
+	trouble := troubleOf(now)
+	if trouble == "" {
+		return
+	}
+	if trouble != m.told && trouble != troubleOf(meta.FindStatusCondition(before, v1alpha1.PoolProgressing)) {
+		r.recorder.Eventf(pool, nil, corev1.EventTypeWarning, now.Reason, actionCreate, "%s", now.Message)
+	}
+	m.told = trouble
+}
+
+// troubleOf tells one trouble from another that a user must see to; it is empty where the condition tells of none.
+// The API server has many reasons to refuse a worker; other messages change while the trouble is the same.
+func troubleOf(progress *metav1.Condition) string {
+	if progress == nil {
+		return ""
+	}
+	switch progress.Reason {
+	case v1alpha1.ReasonNotCreated:
+		return progress.Reason + progress.Message
+	case v1alpha1.ReasonLimit, v1alpha1.ReasonWorkerCannotStart:
+		return progress.Reason
+	}
+	return ""
 }

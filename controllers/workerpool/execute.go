@@ -48,7 +48,7 @@ func (r *Reconciler) remove(ctx context.Context, s *scope, intent Intent) error 
 		p.Drain(intent.UID)
 	}
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
-		Namespace: s.key.Namespace, Name: podspec.Name(s.key.Name, intent.Ordinal),
+		Namespace: s.key.Namespace, Name: podspec.Name(s.key.Name, intent.Ordinal), UID: intent.UID,
 	}}
 	options := []client.DeleteOption{client.Preconditions{UID: &intent.UID}}
 	if intent.Action == GiveUp {

@@ -26,6 +26,8 @@ type memory struct {
 	taken map[int]time.Time
 	// trouble is why the last worker could not be made; empty if it could.
 	trouble string
+	// told is the trouble that an event has told of last; empty if all workers have been as wanted since.
+	told string
 	// failures is the number of failed tries in a row, for the generation of the spec that failed.
 	failures   int
 	generation int64

@@ -103,12 +103,13 @@ func (r *Reconciler) checkMemory(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// checkTaken asks the API whose a name is, and remembers it if it is not the pool's.
+// checkTaken asks the API whose a name is, and remembers and tells it if it is not the pool's.
 func (r *Reconciler) checkTaken(ctx context.Context, s *scope, ordinal int) error {
 	pod, err := r.livePod(ctx, s, ordinal)
 	if err != nil {
 		return err
 	}
+	_, known := s.memory.taken[ordinal]
 	delete(s.memory.taken, ordinal)
 	switch {
 	case pod == nil:
@@ -116,6 +117,9 @@ func (r *Reconciler) checkTaken(ctx context.Context, s *scope, ordinal int) erro
 		s.memory.expect(pod.UID, ordinal, pod.Labels[v1alpha1.LabelTemplateHash], s.now)
 	default:
 		s.memory.taken[ordinal] = s.now
+		if !known {
+			r.nameTaken(s.pool, pod)
+		}
 	}
 	return nil
 }

@@ -35,7 +35,7 @@ func (r *Reconciler) writeStatus(ctx context.Context, s *scope) error {
 		return fmt.Errorf("write the status: %w", err)
 	}
 	s.memory.written = s.now
-	r.progressChanged(s.pool, before.Conditions)
+	r.progressChanged(s.pool, s.memory, before.Conditions)
 	return nil
 }
 

@@ -113,31 +113,49 @@ func TestLongMessagesAreShortened(t *testing.T) {
 	g.Expect([]rune(shorten(strings.Repeat("ä", messageLimit+1)))).To(HaveLen(messageLimit))
 }
 
-func TestTroubleIsToldOncePerChange(t *testing.T) {
-	pool := func(reason, message string) *v1alpha1.WorkerPool {
-		return &v1alpha1.WorkerPool{Status: v1alpha1.WorkerPoolStatus{Conditions: []metav1.Condition{
-			{Type: v1alpha1.PoolProgressing, Reason: reason, Message: message},
-		}}}
-	}
-	quota := pool(v1alpha1.ReasonNotCreated, "quota")
+func TestTroubleIsToldOnce(t *testing.T) {
+	type progress struct{ reason, message string }
+	well, starting := progress{v1alpha1.ReasonStable, ""}, progress{v1alpha1.ReasonStarting, ""}
+	quota, forbidden := progress{v1alpha1.ReasonNotCreated, "quota"}, progress{v1alpha1.ReasonNotCreated, "forbidden"}
+	pull, backOff := progress{v1alpha1.ReasonWorkerCannotStart, "pull"}, progress{v1alpha1.ReasonWorkerCannotStart, "back-off"}
+	limit := progress{v1alpha1.ReasonLimit, "64Mi"}
 	for name, tc := range map[string]struct {
-		before, now *v1alpha1.WorkerPool
-		told        bool
+		before progress
+		now    []progress
+		told   []string
 	}{
-		"new trouble":         {&v1alpha1.WorkerPool{}, quota, true},
-		"after rest":          {pool(v1alpha1.ReasonStable, "quota"), quota, true},
-		"the same trouble":    {quota, quota, false},
-		"another trouble":     {quota, pool(v1alpha1.ReasonNotCreated, "forbidden"), true},
-		"no trouble any more": {quota, pool(v1alpha1.ReasonStable, ""), false},
+		"new trouble":                      {starting, []progress{quota}, []string{"quota"}},
+		"what is not trouble":              {starting, []progress{well, {v1alpha1.ReasonUnschedulable, ""}}, nil},
+		"what was told by another leader":  {quota, []progress{quota, starting, quota}, nil},
+		"again while it is tried again":    {well, []progress{pull, backOff, starting, pull}, []string{"pull"}},
+		"again after all was well":         {well, []progress{pull, well, starting, pull}, []string{"pull", "pull"}},
+		"again where only a name is taken": {well, []progress{limit, {v1alpha1.ReasonNameTaken, ""}, limit}, []string{"64Mi", "64Mi"}},
+		"another trouble":                  {well, []progress{quota, forbidden, limit, backOff}, []string{"quota", "forbidden", "64Mi", "back-off"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			recorder := events.NewFakeRecorder(1)
-			(&Reconciler{recorder: recorder}).progressChanged(tc.now, tc.before.Status.Conditions)
-			if told := len(recorder.Events) > 0; told != tc.told {
-				t.Errorf("told: %t, want %t", told, tc.told)
+			g := NewWithT(t)
+			recorder := events.NewFakeRecorder(len(tc.now))
+			r, m := &Reconciler{recorder: recorder}, newMemory("pool")
+			before := tc.before
+			for _, now := range tc.now {
+				r.progressChanged(poolThat(now.reason, now.message), m, poolThat(before.reason, before.message).Status.Conditions)
+				before = now
 			}
+			close(recorder.Events)
+			var told []string
+			for event := range recorder.Events {
+				told = append(told, event[strings.LastIndex(event, " ")+1:])
+			}
+			g.Expect(told).To(Equal(tc.told))
 		})
 	}
+}
+
+// poolThat has a condition Progressing like this.
+func poolThat(reason, message string) *v1alpha1.WorkerPool {
+	return &v1alpha1.WorkerPool{Status: v1alpha1.WorkerPoolStatus{Conditions: []metav1.Condition{
+		{Type: v1alpha1.PoolProgressing, Reason: reason, Message: message},
+	}}}
 }
 
 func TestFailedCreatesArePaused(t *testing.T) {
