@@ -58,7 +58,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// fixture is a namespace of one test, under the restricted Pod Security Standard.
+// fixture is a namespace of one test.
 type fixture struct {
 	*WithT
 	t         *testing.T
@@ -76,10 +76,16 @@ func setup(t *testing.T) *fixture {
 // setupAlone makes the fixture of a test that the others could not stand.
 func setupAlone(t *testing.T) *fixture {
 	t.Helper()
+	return newFixture(t, "restricted")
+}
+
+// newFixture makes a namespace of the test, under this Pod Security Standard. A test may have several.
+func newFixture(t *testing.T, standard string) *fixture {
+	t.Helper()
 	f := &fixture{WithT: NewWithT(t), t: t, ctx: t.Context()}
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
 		GenerateName: "e2e-",
-		Labels:       map[string]string{"pod-security.kubernetes.io/enforce": "restricted"},
+		Labels:       map[string]string{"pod-security.kubernetes.io/enforce": standard},
 	}}
 	f.Expect(cluster.Create(f.ctx, namespace)).To(Succeed())
 	f.namespace = namespace.Name
