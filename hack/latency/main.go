@@ -30,6 +30,7 @@ type settings struct {
 	namespace, pool, image string
 	jobs, batch            int
 	timeout                time.Duration
+	raw                    bool
 }
 
 func main() {
@@ -40,6 +41,7 @@ func main() {
 	flag.IntVar(&s.jobs, "jobs", 50, "how many Jobs of the pool to measure")
 	flag.IntVar(&s.batch, "batch", 5, "how many Jobs of batch/v1 to measure")
 	flag.DurationVar(&s.timeout, "timeout", 10*time.Minute, "when to give up")
+	flag.BoolVar(&s.raw, "raw", false, "print what each Job of the pool took, in microseconds, in place of the table")
 	flag.Parse()
 	if err := run(s); err != nil {
 		fmt.Fprintln(os.Stderr, "latency:", err)
@@ -68,6 +70,12 @@ func run(s settings) error {
 	ours, theirs, err := measureBoth(ctx, c, s)
 	if err != nil {
 		return err
+	}
+	if s.raw {
+		for _, took := range ours {
+			fmt.Println(took.Microseconds())
+		}
+		return nil
 	}
 	return report(ours, theirs)
 }

@@ -40,9 +40,9 @@ func (f *fixture) node(worker string) onNode {
 // signal sends a signal to the agents of the test's workers, and returns how many there were.
 func (n onNode) signal(name string) int {
 	n.t.Helper()
-	const script = `for p in /proc/[0-9]*; do
-		if grep -qsx agent $p/comm && tr '\0' '\n' 2>/dev/null <$p/environ | grep -qx WORKERPOOL_POD_NAMESPACE=%s
-		then kill -%s ${p#/proc/} && echo hit; fi
+	const script = `for p in $(pidof agent); do
+		if tr '\0' '\n' </proc/$p/environ | grep -qx WORKERPOOL_POD_NAMESPACE=%s
+		then kill -%s $p && echo hit; fi
 	done 2>/dev/null; true`
 	out, err := n.output("exec", "shell", "--", "sh", "-c", fmt.Sprintf(script, n.pods, name))
 	n.Expect(err).NotTo(HaveOccurred(), out)
