@@ -38,6 +38,14 @@ func otherThan(pods ...corev1.Pod) types.GomegaMatcher {
 	return And(matchers...)
 }
 
+// idleBeside is the first worker but the busy one.
+func idleBeside(busy string) string {
+	if busy == "demo-0" {
+		return "demo-1"
+	}
+	return "demo-0"
+}
+
 func TestAnEvictedIdleWorkerIsReplaced(t *testing.T) {
 	f := setup(t)
 	f.create(f.pool().Obj())
@@ -118,10 +126,7 @@ func TestAnEvictionBeyondTheDisruptionBudgetWaitsForAnotherWorker(t *testing.T) 
 			f.awaitPool(ready("3/3"))
 			f.create(f.job("running", untilTold).Obj())
 			busy := f.awaitJob("running", inState(v1alpha1.JobRunning, "")).Status.Worker
-			idle := "demo-0"
-			if busy == idle {
-				idle = "demo-1"
-			}
+			idle := idleBeside(busy)
 			f.awaitBudget(1)
 
 			f.Expect(f.evict(busy)).To(Succeed())
