@@ -183,3 +183,28 @@ func TestMemoryIsOfOnePool(t *testing.T) {
 	m.forget(key)
 	g.Expect(m.pools).To(BeEmpty())
 }
+
+func TestATakenNameIsToldOnce(t *testing.T) {
+	f := newFixture(t, nil)
+	clk := clocktesting.NewFakeClock(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
+	mgr := env.Manager(t, f.namespace, func(mgr manager.Manager) error { return Index(t.Context(), mgr.GetFieldIndexer()) })
+	r := f.reconciler(mgr, clk)
+	pool := f.pool().Obj()
+	f.create(pool)
+	s := &scope{pool: pool, key: f.key(), memory: newMemory(pool.UID)}
+	foreign := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: f.namespace, Name: "demo-0"}, Spec: pool.Spec.Template.Spec}
+	look := func(told int) {
+		t.Helper()
+		s.now = clk.Now()
+		f.Expect(r.checkTaken(t.Context(), s, 0)).To(Succeed())
+		f.Expect(f.events.Events).To(HaveLen(told))
+		clk.Step(takenRecheck)
+	}
+	f.create(foreign.DeepCopy())
+	look(1)
+	look(1)
+	f.kill("demo-0")
+	look(1)
+	f.create(foreign.DeepCopy())
+	look(2)
+}

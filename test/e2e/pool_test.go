@@ -135,11 +135,12 @@ func TestMoreSlotsAreUsed(t *testing.T) {
 	for i := range 3 {
 		f.create(f.job(fmt.Sprintf("job-%d", i), untilTold).Obj())
 	}
-	f.awaitPool(HaveField("Status.ActiveJobs", HaveValue(BeEquivalentTo(3))))
-	for _, pod := range f.pods() {
-		if pod.Status.Phase == corev1.PodRunning {
-			f.tell(pod.Name)
-		}
+	workers := map[string]bool{}
+	for i := range 3 {
+		workers[f.awaitJob(fmt.Sprintf("job-%d", i), inState(v1alpha1.JobRunning, "")).Status.Worker] = true
+	}
+	for worker := range workers {
+		f.tell(worker)
 	}
 	for i := range 3 {
 		f.awaitJob(fmt.Sprintf("job-%d", i), inState(v1alpha1.JobSucceeded, ""))
