@@ -1,0 +1,206 @@
+package scale
+
+import (
+	"context"
+	"crypto/x509"
+	"fmt"
+	"net"
+	"strconv"
+	"sync"
+	"testing"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	pb "github.com/workerpool-dev/workerpool/internal/dispatch/dispatchpb"
+	"github.com/workerpool-dev/workerpool/internal/podspec"
+)
+
+const (
+	nodeCount = 10
+	// nodeLabel tells kwok which nodes are its own.
+	nodeLabel = "scale-test"
+	// requestsAtOnce bounds what the simulated nodes ask the API server for at once.
+	requestsAtOnce = 16
+)
+
+// nodes are what a cluster has beside its API server and kwok: a scheduler, what the kubelets do with
+// processes, and the agents in the pods.
+type nodes struct {
+	client    client.Client
+	namespace string
+	// service and operator are where agents dial and where that leads.
+	service, operator string
+	// work is the agents'.
+	work func(a *pb.Assignment, ended func())
+
+	ctx      context.Context //nolint:containedctx // that of the simulation, for all that it starts
+	running  sync.WaitGroup
+	requests chan struct{}
+
+	mu     sync.Mutex
+	bound  map[types.UID]bool
+	agents map[types.UID]*agent
+	// drainedBusy counts the agents that were told to end while they had something to do.
+	drainedBusy int
+	problems    []string
+}
+
+// simulate plays the nodes for the pods of a watch, until the test ends.
+func simulate(t *testing.T, n *nodes, events watch.Interface) *nodes {
+	ctx, cancel := context.WithCancel(context.Background())
+	n.ctx, n.requests = ctx, make(chan struct{}, requestsAtOnce)
+	n.bound, n.agents = map[types.UID]bool{}, map[types.UID]*agent{}
+	watching := make(chan struct{})
+	go func() {
+		defer close(watching)
+		for event := range events.ResultChan() {
+			if pod, ok := event.Object.(*corev1.Pod); ok {
+				n.see(pod, event.Type == watch.Deleted)
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		cancel()
+		events.Stop()
+		<-watching
+		n.running.Wait()
+	})
+	return n
+}
+
+func (n *nodes) see(pod *corev1.Pod, gone bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	a := n.agents[pod.UID]
+	switch {
+	case gone && a != nil:
+		if !a.hasDrained() {
+			n.problemLocked("pod %s was removed under its agent", pod.Name)
+			a.stop()
+		}
+		delete(n.agents, pod.UID)
+		return
+	case gone:
+		return
+	case pod.Spec.NodeName == "" && !n.bound[pod.UID]:
+		n.bound[pod.UID] = true
+		n.ask("bind", func() error { return n.bind(pod) })
+	case a == nil && pod.Status.Phase == corev1.PodRunning:
+		a = n.newAgentLocked(pod)
+	}
+	if a != nil && pod.DeletionTimestamp != nil && a.drain() {
+		n.drainedBusy++
+	}
+}
+
+// ask makes a request for a pod, which may be gone by now.
+func (n *nodes) ask(what string, request func() error) {
+	n.running.Go(func() {
+		n.requests <- struct{}{}
+		err := request()
+		<-n.requests
+		if err != nil && n.ctx.Err() == nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			n.problemLocked("%s: %v", what, err)
+		}
+	})
+}
+
+func (n *nodes) problemLocked(format string, args ...any) {
+	if len(n.problems) < 10 {
+		n.problems = append(n.problems, fmt.Sprintf(format, args...))
+	}
+}
+
+// trouble is what should not have happened, and how many agents were busy when they were told to end.
+func (n *nodes) trouble() (problems []string, drainedBusy int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.problems, n.drainedBusy
+}
+
+// bind is the scheduler's part.
+func (n *nodes) bind(pod *corev1.Pod) error {
+	ordinal, err := strconv.Atoi(pod.Name[len(poolName)+1:])
+	if err != nil {
+		return fmt.Errorf("pod %s: %w", pod.Name, err)
+	}
+	return n.client.SubResource("binding").Create(n.ctx, pod, &corev1.Binding{
+		Target: corev1.ObjectReference{Kind: "Node", Name: nodeName(n.namespace, ordinal%nodeCount)},
+	})
+}
+
+func nodeName(namespace string, i int) string { return fmt.Sprintf("%s-%d", namespace, i) }
+
+// newAgentLocked starts the process of a pod.
+func (n *nodes) newAgentLocked(pod *corev1.Pod) *agent {
+	env := map[string]string{}
+	for _, v := range podspec.JobContainer(pod).Env {
+		env[v.Name] = v.Value
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM([]byte(env["WORKERPOOL_CA"])) {
+		n.problemLocked("pod %s has no CA", pod.Name)
+	}
+	ctx, stop := context.WithCancel(n.ctx)
+	a := &agent{
+		instance: string(pod.UID), slots: podspec.Slots(pod), address: n.service, roots: roots,
+		dial: n.dial, work: n.work, stop: stop,
+		welcomed: sync.OnceFunc(func() { n.ask("make ready", func() error { return n.patch(pod, ready) }) }),
+		running:  map[key]*attempt{}, results: map[key]*attempt{}, changed: make(chan struct{}, 1),
+	}
+	n.agents[pod.UID] = a
+	n.running.Go(func() {
+		defer stop()
+		n.ask("make a token", func() error { return n.start(ctx, pod, a) })
+		<-ctx.Done()
+		if a.hasDrained() {
+			n.ask("end", func() error { return n.patch(pod, succeeded) })
+		}
+	})
+	return a
+}
+
+// start runs an agent, once there is a token for it, in the background.
+func (n *nodes) start(ctx context.Context, pod *corev1.Pod, a *agent) error {
+	request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{
+		Audiences:      []string{podspec.Audience},
+		BoundObjectRef: &authenticationv1.BoundObjectReference{APIVersion: "v1", Kind: "Pod", Name: pod.Name, UID: pod.UID},
+	}}
+	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Spec.ServiceAccountName}}
+	if err := n.client.SubResource("token").Create(ctx, account, request); err != nil {
+		if ctx.Err() != nil {
+			return nil // it was told to end before
+		}
+		return err
+	}
+	a.token = bearer(request.Status.Token)
+	n.running.Go(func() { a.run(ctx) })
+	return nil
+}
+
+// dial leads from the Service that agents dial to the operator.
+func (n *nodes) dial(ctx context.Context, address string) (net.Conn, error) {
+	if address != n.service {
+		return nil, fmt.Errorf("nobody is at %s", address)
+	}
+	return (&net.Dialer{}).DialContext(ctx, "tcp", n.operator)
+}
+
+const (
+	ready     = `{"status":{"conditions":[{"type":"Ready","status":"True"},{"type":"ContainersReady","status":"True"}]}}`
+	succeeded = `{"status":{"phase":"Succeeded","conditions":[{"type":"Ready","status":"False"}]}}`
+)
+
+// patch the status of a pod, as the kubelet does, if it is that very pod still.
+func (n *nodes) patch(pod *corev1.Pod, status string) error {
+	uid := fmt.Sprintf(`{"metadata":{"uid":%q},`, pod.UID)
+	return n.client.Status().Patch(n.ctx, pod.DeepCopy(), client.RawPatch(types.StrategicMergePatchType, []byte(uid+status[1:])))
+}
