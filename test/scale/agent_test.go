@@ -121,7 +121,8 @@ func (a *agent) converse(ctx context.Context) error {
 		return errors.New("the first message is no Welcome")
 	}
 	a.welcomed()
-	sending.Go(func() { a.report(ctx, stream, m.GetWelcome().GetHeartbeatInterval().AsDuration()) })
+	heartbeat := m.GetWelcome().GetHeartbeatInterval().AsDuration()
+	sending.Go(func() { a.report(ctx, stream, heartbeat) })
 	for err == nil {
 		a.act(m)
 		m, err = stream.Recv()

@@ -250,21 +250,28 @@ func noWork(*pb.Assignment, func()) {}
 // deletePool ends the pool, and waits until it is gone: so is what the operator holds for it.
 func (f *fixture) deletePool() {
 	f.t.Helper()
-	ctx, cancel := context.WithTimeout(f.t.Context(), patience)
-	defer cancel()
-	pools, err := f.client.Watch(ctx, &v1alpha1.WorkerPoolList{}, client.InNamespace(f.namespace))
-	if err != nil {
-		f.t.Fatalf("watch the pool: %v", err)
-	}
-	defer pools.Stop()
+	pools, stop := f.watchPool()
+	defer stop()
 	pool := &v1alpha1.WorkerPool{ObjectMeta: metav1.ObjectMeta{Namespace: f.namespace, Name: poolName}}
-	if err := f.client.Delete(ctx, pool); err != nil {
+	if err := f.client.Delete(f.t.Context(), pool); err != nil {
 		f.t.Fatalf("delete the pool: %v", err)
 	}
-	for event := range pools.ResultChan() {
+	for event := range pools {
 		if event.Type == watch.Deleted {
 			return
 		}
 	}
-	f.t.Fatal("the pool does not go")
+	f.t.Fatalf("the pool is not gone after %v", patience)
+}
+
+// watchPool shows the pool as it is and as it becomes, for as long as anything may take.
+func (f *fixture) watchPool() (events <-chan watch.Event, stop func()) {
+	f.t.Helper()
+	ctx, cancel := context.WithTimeout(f.t.Context(), patience)
+	w, err := f.client.Watch(ctx, &v1alpha1.WorkerPoolList{}, client.InNamespace(f.namespace))
+	if err != nil {
+		cancel()
+		f.t.Fatalf("watch the pool: %v", err)
+	}
+	return w.ResultChan(), cancel
 }
