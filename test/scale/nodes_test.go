@@ -46,6 +46,8 @@ type nodes struct {
 	mu     sync.Mutex
 	bound  map[types.UID]bool
 	agents map[types.UID]*agent
+	// held, if not nil, is what processes wait for before they end.
+	held chan struct{}
 	// drainedBusy counts the agents that were told to end while they had something to do.
 	drainedBusy int
 	problems    []string
@@ -161,11 +163,35 @@ func (n *nodes) newAgentLocked(pod *corev1.Pod) *agent {
 		defer stop()
 		n.ask("make a token", func() error { return n.start(ctx, pod, a) })
 		<-ctx.Done()
-		if a.hasDrained() {
+		if a.hasDrained() && n.mayEnd() {
 			n.ask("end", func() error { return n.patch(pod, succeeded) })
 		}
 	})
 	return a
+}
+
+// hold keeps processes from ending until the release.
+func (n *nodes) hold() (release func()) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.held = make(chan struct{})
+	return func() { close(n.held) }
+}
+
+// mayEnd waits while processes are kept from ending. It is false if the test ends before.
+func (n *nodes) mayEnd() bool {
+	n.mu.Lock()
+	held := n.held
+	n.mu.Unlock()
+	if held == nil {
+		return true
+	}
+	select {
+	case <-held:
+		return true
+	case <-n.ctx.Done():
+		return false
+	}
 }
 
 // start runs an agent, once there is a token for it, in the background.
