@@ -2,7 +2,9 @@ package workerpool
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,6 +21,9 @@ import (
 const (
 	// createsPerReconcile bounds the pods that one reconcile makes, so that other work gets its turn.
 	createsPerReconcile = 50
+	// removesAtOnce bounds the deletions under way: one after the other those of 500 pods take seconds, in which
+	// nothing else happens to the pool.
+	removesAtOnce = 16
 	// giveUpGraceSeconds is the shortest grace period that still asks the kubelet first: 0 would
 	// remove the pod from the API while its processes may still run.
 	giveUpGraceSeconds = 1
@@ -29,27 +34,52 @@ const (
 // execute does what was planned. That a worker can't be made is not its error: the pool's memory has
 // it, for the status.
 func (r *Reconciler) execute(ctx context.Context, s *scope, intents []Intent) error {
-	var creates []Intent
+	var removes, creates []Intent
 	for _, intent := range intents {
 		if intent.Action == Create {
 			creates = append(creates, intent)
-			continue
+		} else {
+			removes = append(removes, intent)
 		}
-		if err := r.remove(ctx, s, intent); err != nil {
+	}
+	for batch := range slices.Chunk(removes, removesAtOnce) {
+		if err := r.removeBatch(ctx, s, batch); err != nil {
 			return err
 		}
 	}
 	return r.create(ctx, s, creates)
 }
 
-// remove drains a worker and deletes its pod.
-func (r *Reconciler) remove(ctx context.Context, s *scope, intent Intent) error {
-	if p, ok := r.engine.Pool(s.key); ok {
-		p.Drain(intent.UID)
+// removeBatch drains some workers and deletes their pods at once.
+func (r *Reconciler) removeBatch(ctx context.Context, s *scope, batch []Intent) error {
+	pods, errs := make([]*corev1.Pod, len(batch)), make([]error, len(batch))
+	var group sync.WaitGroup
+	for i, intent := range batch {
+		if p, ok := r.engine.Pool(s.key); ok {
+			p.Drain(intent.UID)
+		}
+		pods[i] = &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
+			Namespace: s.key.Namespace, Name: podspec.Name(s.key.Name, intent.Ordinal), UID: intent.UID,
+		}}
+		group.Go(func() { errs[i] = r.remove(ctx, pods[i], intent) })
 	}
-	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
-		Namespace: s.key.Namespace, Name: podspec.Name(s.key.Name, intent.Ordinal), UID: intent.UID,
-	}}
+	group.Wait()
+	for i, intent := range batch {
+		if errs[i] != nil {
+			continue
+		}
+		s.memory.deleted[intent.UID] = true
+		if intent.Action == GiveUp {
+			s.memory.givenUp[intent.UID] = true
+			r.workerLost(s.pool, pods[i])
+		}
+		log.FromContext(ctx).V(1).Info("Deleted worker pod", "Pod", klog.KObj(pods[i]), "reason", intent.Reason)
+	}
+	return errors.Join(errs...)
+}
+
+// remove deletes the pod of a worker.
+func (r *Reconciler) remove(ctx context.Context, pod *corev1.Pod, intent Intent) error {
 	options := []client.DeleteOption{client.Preconditions{UID: &intent.UID}}
 	if intent.Action == GiveUp {
 		options = append(options, client.GracePeriodSeconds(giveUpGraceSeconds))
@@ -59,12 +89,6 @@ func (r *Reconciler) remove(ctx context.Context, s *scope, intent Intent) error 
 	if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
 		return fmt.Errorf("delete pod %q: %w", pod.Name, err)
 	}
-	s.memory.deleted[intent.UID] = true
-	if intent.Action == GiveUp {
-		s.memory.givenUp[intent.UID] = true
-		r.workerLost(s.pool, pod)
-	}
-	log.FromContext(ctx).V(1).Info("Deleted worker pod", "Pod", klog.KObj(pod), "reason", intent.Reason)
 	return nil
 }
 

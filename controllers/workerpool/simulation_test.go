@@ -35,7 +35,7 @@ type world struct {
 	reconciler *Reconciler
 	clock      *clocktesting.FakeClock
 
-	// mu guards pods and uids: the Reconciler makes pods at once.
+	// mu guards pods and uids: the Reconciler makes and deletes several pods at once.
 	mu sync.Mutex
 	// pods are those that the API server has; cache is what the Reconciler sees of them.
 	pods, cache map[string]*corev1.Pod
@@ -287,6 +287,8 @@ func (c *worldClient) Delete(_ context.Context, o client.Object, opts ...client.
 	w := c.world
 	options := client.DeleteOptions{}
 	options.ApplyOptions(opts)
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	pod := w.pods[o.GetName()]
 	switch {
 	case pod == nil:
