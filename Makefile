@@ -79,7 +79,7 @@ verify: generate ## Generate, then fail if that changed a file, or if a file is 
 ##@ Tests
 
 .PHONY: test
-test: test-unit test-integration test-e2e ## Run all tests; E2E=0 leaves out those that need a cluster.
+test: test-unit test-integration test-scale test-e2e ## Run all tests; E2E=0 leaves out those that need a cluster.
 
 .PHONY: test-unit
 test-unit: ## Run the unit tests, with the race detector.
@@ -91,6 +91,13 @@ test-unit: ## Run the unit tests, with the race detector.
 test-integration: ## Run the tests of the controllers against a real API server and etcd.
 	KUBEBUILDER_ASSETS=$$($(MAKE) -s envtest-assets); export KUBEBUILDER_ASSETS; \
 	go test -race -shuffle=on ./controllers/... ./test/crd/...
+
+# Without the race detector: 500 agents, each with its TLS session, would take minutes with it.
+.PHONY: test-scale
+test-scale: ## Run the operator with 500 simulated workers, against a real API server and etcd.
+	KUBEBUILDER_ASSETS=$$($(MAKE) -s envtest-assets); export KUBEBUILDER_ASSETS; \
+	KWOK=$$($(MAKE) -s kwok); export KWOK; \
+	go test -count=1 -timeout=15m ./test/scale/...
 
 .PHONY: test-e2e
 test-e2e: ## Run the end-to-end tests on a real cluster, which is started if need be.

@@ -24,6 +24,10 @@ cluster-env: ## Print the line that makes a shell use the cluster: eval "$(make 
 envtest-assets: ## Print the folder of programs that envtest needs, made if need be.
 	@$(cluster) envtest-assets
 
+.PHONY: kwok
+kwok: ## Print the path of kwok, which plays nodes in the scale test, built if need be.
+	@$(cluster) kwok
+
 .PHONY: image
 image: ## Build the operator's image as dist/image.tar, without Docker.
 	@$(cluster) image

@@ -12,6 +12,7 @@
 #   deploy           build the operator's image, load it, install config/default, wait until it runs
 #   undeploy         delete all worker pools, the operator and its CRDs
 #   envtest-assets   print the folder that envtest needs in KUBEBUILDER_ASSETS
+#   kwok             print the path of kwok, which plays nodes in the scale test
 #
 # Environment:
 #   CLUSTER            current: the one your kubectl talks to; kind; source: built from Go modules, on this machine, as
@@ -127,6 +128,7 @@ main() {
       ;;
     deploy | undeploy) "$command" ;;
     envtest-assets) envtest_assets ;;
+    kwok) kwok ;;
     *)
       sed -n '2,/^set -/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
       exit 2

@@ -201,10 +201,7 @@ func (n *nodes) start(ctx context.Context, pod *corev1.Pod, a *agent) error {
 		BoundObjectRef: &authenticationv1.BoundObjectReference{APIVersion: "v1", Kind: "Pod", Name: pod.Name, UID: pod.UID},
 	}}
 	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Spec.ServiceAccountName}}
-	if err := n.client.SubResource("token").Create(ctx, account, request); err != nil {
-		if ctx.Err() != nil {
-			return nil // it was told to end before
-		}
+	if err := n.client.SubResource("token").Create(n.ctx, account, request); err != nil {
 		return err
 	}
 	a.token = bearer(request.Status.Token)

@@ -66,7 +66,7 @@ func made(n int) func(census) bool { return func(c census) bool { return c.Made 
 func atMost(n int) func(census) bool { return func(c census) bool { return c.Live+c.Terminating <= n } }
 
 // end deletes the pool, and checks what must hold after each test: nothing went wrong on the nodes, and the
-// operator made so many pods and deleted them, and did not try to do so twice.
+// operator made so many pods and deleted them, and did not ask for either twice.
 func (f *fixture) end(made int) {
 	f.t.Helper()
 	f.deletePool()
@@ -74,9 +74,9 @@ func (f *fixture) end(made int) {
 	if broken != "" || now.Made != made || now.Live+now.Terminating > 0 {
 		f.t.Errorf("%+v in the end, want %d made and none left; %s", now, made, broken)
 	}
-	for _, kind := range []string{"POST pods ", "DELETE pods "} {
+	for _, kind := range []string{"POST pods ", "DELETE pods 200"} {
 		if n := f.front.count(kind); n != made {
-			f.t.Errorf("%s: %d requests, want %d", kind, n, made)
+			f.t.Errorf("%d requests of the kind %s, want %d", n, kind, made)
 		}
 	}
 	if problems, _ := f.nodes.trouble(); len(problems) > 0 {

@@ -79,7 +79,6 @@ type fixture struct {
 	front     *front
 	nodes     *nodes
 	audit     *audit
-	replicas  int
 }
 
 // setup starts an operator that sees changes of pods so late, and nodes whose agents do this work.

@@ -80,6 +80,13 @@ link_flags() {
     "$x" "$kubernetes_version" "$x" "$x" "${minor%%.*}" "$x"
 }
 
+# kwok prints the path of the program that plays nodes in the scale test. No cluster needs it, so it is not among the
+# programs above.
+kwok() {
+  is_built kwok kwok || build_program kwok kwok sigs.k8s.io/kwok/cmd/kwok '90 s'
+  printf '%s\n' "$bin/kwok"
+}
+
 # envtest_assets prints the folder with the etcd, kube-apiserver and kubectl that envtest starts: what is here already,
 # else what setup-envtest can download, else what it builds.
 envtest_assets() {
