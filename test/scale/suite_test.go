@@ -195,7 +195,8 @@ func (f *fixture) kubeconfig(name string, cluster *clientcmdapi.Cluster, user *c
 	return file
 }
 
-// start runs a program until the end of the test; should that fail, the end of its log is shown.
+// start runs a program until the end of the test, however that comes; should the test fail, the end of the program's
+// log is shown.
 func (f *fixture) start(name string, command *exec.Cmd) {
 	f.t.Helper()
 	log, err := os.Create(filepath.Join(f.t.TempDir(), name+".log"))
