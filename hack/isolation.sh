@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-readonly ROUNDS=${ROUNDS:-5} JOBS=${JOBS:-200} TROUBLES="broken-image full-queue crashing-agents"
+readonly ROUNDS=${ROUNDS:-5} JOBS=${JOBS:-200} TROUBLES=${TROUBLES:-broken-image full-queue crashing-agents}
 readonly SOUND=isolation-sound TROUBLED=isolation-troubled IMAGE=localhost/workerpool/busybox:1
 
 samples=$(mktemp -d)

@@ -21,8 +21,10 @@ import (
 const (
 	// concurrency is the number of requests under way at once.
 	concurrency = 16
-	// passingRate is the number of writes a second that tell of states which are not final.
-	passingRate = 100
+	// passingRate is the number of writes a second that tell of states which are not final, and passingBurst
+	// how many of them may go at once: more would hold up what is final, in the API server.
+	passingRate  = 100
+	passingBurst = 10
 
 	// A write that fails is tried again after retryFirst, then twice as long, up to retryMost.
 	retryFirst = 100 * time.Millisecond
@@ -107,7 +109,7 @@ func New(config Config) *Writer {
 	return &Writer{
 		Config:  config,
 		entries: map[types.UID]*entry{},
-		limit:   rate.NewLimiter(passingRate, passingRate),
+		limit:   rate.NewLimiter(passingRate, passingBurst),
 		wake:    make(chan struct{}, 1),
 	}
 }
