@@ -191,6 +191,12 @@ func TestPoolGoesAtOnceWithItsNamespace(t *testing.T) {
 	f.Expect(f.client.Delete(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: f.namespace}})).To(Succeed())
 	f.Expect(f.client.Delete(t.Context(), pool)).To(Succeed())
 	f.Eventually(f.gone).Should(BeTrue())
+
+	// Its worker is still there, and known to the engine until it has gone too.
+	f.Expect(f.engine.workersOf(f.key())()).To(ConsistOf(HaveField("Name", "demo-0")))
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: f.namespace, Name: "demo-0"}}
+	f.Expect(f.client.Delete(t.Context(), pod, client.GracePeriodSeconds(0))).To(Succeed())
+	f.Eventually(f.engine.workersOf(f.key())).Should(BeEmpty())
 }
 
 func TestForeignPodIsLeftAloneAndReported(t *testing.T) {

@@ -40,22 +40,7 @@ func (r *Reconciler) tellEngine(s *scope) {
 		config.Limits, config.Requested = s.limits(), s.requested()
 	}
 	r.engine.SetPool(config)
-	pods := make([]engine.WorkerPod, 0, len(s.pods))
-	for _, pod := range s.pods {
-		pods = append(pods, engine.WorkerPod{
-			UID:         pod.UID,
-			Name:        pod.Name,
-			Ordinal:     ordinalOf(s.pool, pod),
-			Started:     podspec.Started(pod),
-			Terminating: s.terminating(pod),
-			Terminated:  terminated(pod),
-			Death:       deathOf(pod),
-			Handler:     podspec.Handler(pod),
-			Slots:       podspec.Slots(pod),
-			Resources:   resourcesOf(pod),
-		})
-	}
-	r.engine.SetWorkers(s.key, pods)
+	r.engine.SetWorkers(s.key, s.workerPods())
 	p, ok := r.engine.Pool(s.key)
 	switch {
 	case !ok:
@@ -110,6 +95,26 @@ const (
 	defaultLostAfter    = 60
 	defaultResetTimeout = 60
 )
+
+// workerPods are the pool's pods as the engine wants to know them.
+func (s *scope) workerPods() []engine.WorkerPod {
+	pods := make([]engine.WorkerPod, 0, len(s.pods))
+	for _, pod := range s.pods {
+		pods = append(pods, engine.WorkerPod{
+			UID:         pod.UID,
+			Name:        pod.Name,
+			Ordinal:     ordinalOf(s.pool, pod),
+			Started:     podspec.Started(pod),
+			Terminating: s.terminating(pod),
+			Terminated:  terminated(pod),
+			Death:       deathOf(pod),
+			Handler:     podspec.Handler(pod),
+			Slots:       podspec.Slots(pod),
+			Resources:   resourcesOf(pod),
+		})
+	}
+	return pods
+}
 
 func (r *Reconciler) closePool(key types.NamespacedName) {
 	if p, ok := r.engine.Pool(key); ok {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
@@ -41,6 +43,26 @@ func (r *Reconciler) finish(ctx context.Context, s *scope) (bool, error) {
 	base := s.pool.DeepCopy()
 	controllerutil.RemoveFinalizer(s.pool, v1alpha1.Finalizer)
 	return true, r.patch(ctx, s.pool, base, "remove the finalizer")
+}
+
+// leave closes a pool that does not exist any more. Its pods may be there for a while yet, as where a whole
+// namespace goes. The engine hears of them to the last: the end of each brings another reconcile.
+func (r *Reconciler) leave(ctx context.Context, key types.NamespacedName) error {
+	r.closePool(key)
+	uid := r.memories.pool(key)
+	if uid == "" {
+		return nil
+	}
+	gone := &v1alpha1.WorkerPool{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name, UID: uid}}
+	s, err := r.observe(ctx, gone)
+	if err != nil {
+		return err
+	}
+	r.engine.SetWorkers(key, s.workerPods())
+	if len(s.pods) == 0 {
+		r.memories.forget(key)
+	}
+	return nil
 }
 
 func (r *Reconciler) namespaceGoing(ctx context.Context, name string) (bool, error) {

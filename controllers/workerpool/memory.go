@@ -137,6 +137,16 @@ func (m *memories) of(key types.NamespacedName, uid types.UID) *memory {
 	return m.pools[key]
 }
 
+// pool returns the UID of the pool that there is a memory of; it is empty if there is none.
+func (m *memories) pool(key types.NamespacedName) types.UID {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if known := m.pools[key]; known != nil {
+		return known.pool
+	}
+	return ""
+}
+
 func (m *memories) forget(key types.NamespacedName) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
