@@ -67,6 +67,7 @@ func TestAnEvictedWorkerTakesNoJobAndFinishesItsOwn(t *testing.T) {
 	f.create(f.job("running", untilTold).Obj())
 	f.awaitJob("running", inState(v1alpha1.JobRunning, ""))
 	f.Expect(f.evict("demo-0")).To(Succeed())
+	f.Eventually(f.pods, patience).Should(HaveLen(2)) // by now the operator knows
 	f.create(f.job("later", "true").Obj())
 
 	later := f.awaitJob("later", inState(v1alpha1.JobSucceeded, ""))

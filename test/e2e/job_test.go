@@ -9,6 +9,7 @@ import (
 	"time"
 
 	. "github.com/onsi/gomega"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
@@ -84,11 +85,14 @@ func TestAJobsJobsWaitForAnotherPoolWhenTheirsIsDeleted(t *testing.T) {
 	f.create(f.job("queued", "true").Obj())
 	f.awaitJob("queued", inState(v1alpha1.JobQueued, ""))
 	f.Expect(cluster.Delete(f.ctx, pool)).To(Succeed())
+	f.Eventually(f.pods, patience).Should(ConsistOf(HaveField("DeletionTimestamp", Not(BeNil()))))
 	f.tell("demo-0")
 	f.awaitJob("running", inState(v1alpha1.JobSucceeded, ""))
 	f.awaitJob("queued", inState(v1alpha1.JobPending, v1alpha1.ReasonPoolNotFound))
-	f.Eventually(func() error { return client.IgnoreNotFound(cluster.Get(f.ctx, client.ObjectKeyFromObject(pool), pool)) }, patience).Should(Succeed())
-	f.Eventually(f.pods, patience).Should(BeEmpty())
+	f.Eventually(func() bool {
+		return apierrors.IsNotFound(cluster.Get(f.ctx, client.ObjectKeyFromObject(pool), pool))
+	}, patience).Should(BeTrue())
+	f.Expect(f.pods()).To(BeEmpty())
 	f.create(f.pool().Obj())
 	f.awaitJob("queued", inState(v1alpha1.JobSucceeded, ""))
 }
