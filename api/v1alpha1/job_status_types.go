@@ -27,7 +27,9 @@ const (
 )
 
 // Finished tells whether the state is final.
-func (s JobState) Finished() bool { return s == JobSucceeded || s == JobFailed }
+func (s JobState) Finished() bool {
+	return s == JobSucceeded || s == JobFailed
+}
 
 // Reasons of a Job's state.
 const (
