@@ -71,15 +71,13 @@ func (s *scope) limits() worker.ResourceLimits {
 // requested is what the pool's pods request together. A pod counts until it has ended, those that are being
 // removed too.
 func (s *scope) requested() worker.ResourceUsage {
-	var cpu, memory int64 // in thousandths, so that they add up exactly, and bytes
+	all := controller.NewController(worker.ResourceLimits{})
 	for _, pod := range s.pods {
 		if !terminated(pod) {
-			requests := helper.PodRequests(pod, helper.PodResourcesOptions{})
-			cpu += requests.Cpu().MilliValue()
-			memory += requests.Memory().Value()
+			_ = all.Acquire(requestsOf(pod)) // nothing is refused without limits
 		}
 	}
-	return worker.ResourceUsage{CPU: float64(cpu) / 1000, Memory: memory}
+	return all.Status().Used
 }
 
 // requestsOf a pod, as the scheduler counts them.
