@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"k8s.io/apimachinery/pkg/types"
+
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
 )
 
@@ -52,24 +54,38 @@ func TestTheTasksOfADeletedPoolsJobGoOnInTheNextPool(t *testing.T) {
 	}
 }
 
-// What an agent tells while the end of its pool is being stored, of a Job that was let go already, is stored too.
-func TestResultsThatComeLateFromADeletedPoolAreKept(t *testing.T) {
-	w, first := lone(t)
-	second := w.join()
-	uid := w.runJob(completions(3))
+// letGo makes a Job whose tasks run on two workers when another leader comes and its pool is deleted. The first
+// worker has ended its tasks and says so; the Job is let go, and that is not stored yet. The second has done
+// something else, and is not back.
+func letGo(t *testing.T, does func(w *world, second *simPod)) (w *world, uid types.UID, first, second *simPod) {
+	t.Helper()
+	w, first = lone(t)
+	second = w.join()
+	uid = w.runJob(completions(3))
 	w.turn()
 	w.wantRuns(uid, 0, 1, 2)
-	for _, p := range []*simPod{first, second} {
-		w.drop(p)
-		for _, token := range sortedTokens(p.running) {
-			w.end(p, token, Exited, 0)
-		}
-	}
+	w.drop(first)
+	w.drop(second)
+	w.endAll(first)
+	does(w, second)
 	w.lead()
 	w.replacePool()
 	w.connect(first)
-	w.agents() // it was let go, and that is not stored yet
+	w.agents()
 	w.looks = nil
+	return w, uid, first, second
+}
+
+// endAll has the processes of a pod end well.
+func (w *world) endAll(p *simPod) {
+	for _, token := range sortedTokens(p.running) {
+		w.end(p, token, Exited, 0)
+	}
+}
+
+// What an agent tells while the end of its pool is being stored, of a Job that was let go already, is stored too.
+func TestResultsThatComeLateFromADeletedPoolAreKept(t *testing.T) {
+	w, uid, first, second := letGo(t, func(w *world, second *simPod) { w.endAll(second) })
 	w.connect(second)
 	w.live(time.Second)
 	w.wantState(uid, v1alpha1.JobSucceeded, "")
@@ -80,20 +96,7 @@ func TestResultsThatComeLateFromADeletedPoolAreKept(t *testing.T) {
 
 // So is what an agent tells that runs on.
 func TestWhatRunsInADeletedPoolGoesOnThoughItsJobWasLetGo(t *testing.T) {
-	w, first := lone(t)
-	second := w.join()
-	uid := w.runJob(completions(3))
-	w.turn()
-	for _, p := range []*simPod{first, second} {
-		w.drop(p)
-	}
-	for _, token := range sortedTokens(first.running) {
-		w.end(first, token, Exited, 0)
-	}
-	w.lead()
-	w.replacePool()
-	w.connect(first)
-	w.agents()
+	w, uid, _, second := letGo(t, func(*world, *simPod) {})
 	w.connect(second)
 	w.looks = nil
 	w.live(5 * time.Second)

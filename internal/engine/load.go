@@ -40,9 +40,6 @@ func (j *job) startableTasks() int64 {
 func (j *job) count() {
 	before := j.backlog
 	j.backlog = j.startableTasks() * j.share
-	if j.pool.backlog == 0 && j.backlog > 0 {
-		j.engine().out.PoolChanged(j.pool.config.Key) // time alone may have brought it, and there may be no worker
-	}
 	j.pool.backlog += j.backlog - before
 }
 

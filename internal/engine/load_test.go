@@ -57,6 +57,19 @@ func TestAJobThatWaitsForItsNextTryWantsNoWorker(t *testing.T) {
 	w.wantDemand(1.0/simSlots, 1) // it waits for room by now
 }
 
+// There may be no worker, so that nothing else tells the controller.
+func TestItIsToldWhenTimeBringsTheFirstTaskThatCouldBeStarted(t *testing.T) {
+	w, p, _ := failing(t, retries(1), backoff(10, 1, 10))
+	w.turn()
+	w.drop(p)
+	before := w.changes
+	w.idle(10 * time.Second)
+	w.wantDemand(1.0/simSlots, 0)
+	if w.changes == before {
+		t.Error("nobody is told")
+	}
+}
+
 func TestTheTimeOfATaskIsThatOfTheLastMinutes(t *testing.T) {
 	w, _ := room(t, 1)
 	taskTime := func() time.Duration { return w.pool().Snapshot().Demand.TaskTime }
