@@ -23,9 +23,14 @@ const (
 // workersFor is how many workers it takes that a new task is expected to start within wait.
 //
 // With n workers, of which tasks run on r, n-r start tasks at once, and each of the n another one after
-// every taskTime. So within wait (n-r) + n·wait/taskTime can start, which must be as many as wait.
+// every taskTime. So within wait (n-r) + n·wait/taskTime can start, which must be as many as wait. However
+// little that is, it takes a worker.
 func workersFor(d engine.Demand, wait time.Duration) int {
-	return whole((d.Waiting + d.Running) / (1 + wait.Seconds()/d.TaskTime.Seconds()))
+	tasks := d.Waiting + d.Running
+	if tasks == 0 {
+		return 0
+	}
+	return max(1, whole(tasks/(1+wait.Seconds()/d.TaskTime.Seconds())))
 }
 
 // whole rounds a number of workers up, but for a rounding error.

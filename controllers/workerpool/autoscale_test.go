@@ -25,6 +25,8 @@ func TestThereAreEnoughWorkersForANewTaskToStartInTime(t *testing.T) {
 		{8, 2, time.Hour, 10 * time.Second, 10}, // what takes long needs a worker each
 		{8, 2, year, 10 * time.Second, 10},
 		{7.75, 0.25, year, time.Second, 8},
+		{1, 0, time.Millisecond, 24 * time.Hour, 1}, // little work, and much patience
+		{1, 0, 0, time.Second, 1},
 		{3 * 0.1, 0.7, year, time.Second, 1}, // is 1, but for rounding
 	} {
 		d := engine.Demand{Known: true, Waiting: c.waiting, Running: c.running, TaskTime: c.takes}
