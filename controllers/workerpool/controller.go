@@ -144,7 +144,7 @@ func (r *Reconciler) Load(ctx context.Context) error {
 func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
 	pool := &v1alpha1.WorkerPool{}
 	if err := r.client.Get(ctx, req.NamespacedName, pool); apierrors.IsNotFound(err) {
-		return reconcile.Result{}, r.leave(ctx, req.NamespacedName)
+		return r.leave(ctx, req.NamespacedName)
 	} else if err != nil {
 		return reconcile.Result{}, fmt.Errorf("get the pool: %w", err)
 	}

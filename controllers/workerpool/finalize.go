@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
 )
@@ -47,22 +48,23 @@ func (r *Reconciler) finish(ctx context.Context, s *scope) (bool, error) {
 
 // leave closes a pool that does not exist any more. Its pods may be there for a while yet, as where a whole
 // namespace goes. The engine hears of them to the last: the end of each brings another reconcile.
-func (r *Reconciler) leave(ctx context.Context, key types.NamespacedName) error {
+func (r *Reconciler) leave(ctx context.Context, key types.NamespacedName) (reconcile.Result, error) {
 	r.closePool(key)
 	uid := r.memories.pool(key)
 	if uid == "" {
-		return nil
+		return reconcile.Result{}, nil
 	}
 	gone := &v1alpha1.WorkerPool{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name, UID: uid}}
 	s, err := r.observe(ctx, gone)
 	if err != nil {
-		return err
+		return reconcile.Result{}, err
 	}
 	r.engine.SetWorkers(key, s.workerPods())
-	if len(s.pods) == 0 {
+	if len(s.workers()) == 0 {
 		r.memories.forget(key)
+		return reconcile.Result{}, nil
 	}
-	return nil
+	return again(s.waits...), nil
 }
 
 func (r *Reconciler) namespaceGoing(ctx context.Context, name string) (bool, error) {
