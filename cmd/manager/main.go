@@ -92,7 +92,10 @@ func newManager(restConfig *rest.Config, settings config.Config) (ctrl.Manager, 
 	if err != nil {
 		return nil, err
 	}
-	timeout := stopTimeout
+	lock, err := leader.NewLock(restConfig, types.NamespacedName{Namespace: settings.Namespace, Name: leaseName}, clock.RealClock{})
+	if err != nil {
+		return nil, err
+	}
 	return ctrl.NewManager(restConfig, ctrl.Options{
 		Scheme: scheme,
 		Cache: cache.Options{
@@ -107,12 +110,15 @@ func newManager(restConfig *rest.Config, settings config.Config) (ctrl.Manager, 
 			SecureServing:  true,
 			FilterProvider: filters.WithAuthenticationAndAuthorization,
 		},
-		HealthProbeBindAddress:        settings.HealthAddress,
-		LeaderElection:                true,
-		LeaderElectionID:              leaseName,
-		LeaderElectionNamespace:       settings.Namespace,
-		LeaderElectionReleaseOnCancel: true,
-		GracefulShutdownTimeout:       &timeout,
+		HealthProbeBindAddress: settings.HealthAddress,
+		LeaderElection:         true,
+		// The lock brings its own name, and its own client: how long that tries is part of the lead.
+		LeaderElectionResourceLockInterface: lock,
+		LeaderElectionReleaseOnCancel:       true,
+		LeaseDuration:                       new(leader.LeaseDuration),
+		RenewDeadline:                       new(leader.RenewDeadline),
+		RetryPeriod:                         new(leader.RetryPeriod),
+		GracefulShutdownTimeout:             new(stopTimeout),
 	})
 }
 
@@ -166,10 +172,9 @@ func setup(ctx context.Context, mgr ctrl.Manager, settings config.Config) error 
 		return err
 	}
 	lead.Load = func(ctx context.Context) error { return controllers.Load(ctx, mgr.GetClient(), pools, eng) }
-	if err := mgr.Add(lead); err != nil {
-		return err
-	}
-	return errors.Join(mgr.AddHealthzCheck("ping", healthz.Ping), mgr.AddReadyzCheck("ping", healthz.Ping))
+	follower := &leader.Follower{}
+	return errors.Join(mgr.Add(lead), mgr.Add(follower),
+		mgr.AddHealthzCheck("ping", healthz.Ping), mgr.AddReadyzCheck("caches", follower.Check))
 }
 
 // warmUp has the caches filled while another process leads, so that taking over is quick.

@@ -81,7 +81,7 @@ func defaultTiming() timing {
 		connect:  2 * time.Second,
 		welcome:  10 * time.Second,
 		retryMin: 100 * time.Millisecond,
-		retryMax: time.Second,
+		retryMax: 500 * time.Millisecond,
 		fence:    20 * time.Second,
 		forget:   60 * time.Second,
 		begun:    20 * time.Millisecond,
