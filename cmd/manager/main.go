@@ -20,6 +20,7 @@ import (
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/leaderelection/resourcelock"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -32,6 +33,7 @@ import (
 
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
 	"github.com/workerpool-dev/workerpool/controllers"
+	"github.com/workerpool-dev/workerpool/internal/apiserver"
 	"github.com/workerpool-dev/workerpool/internal/certs"
 	"github.com/workerpool-dev/workerpool/internal/config"
 	"github.com/workerpool-dev/workerpool/internal/dispatch"
@@ -74,7 +76,14 @@ func run() error {
 		return err
 	}
 	restConfig.QPS, restConfig.Burst = clientQPS, clientBurst
-	mgr, err := newManager(restConfig, settings)
+	// Not over the connections that wait: who can't renew in time must end.
+	lock, err := leader.NewLock(restConfig, types.NamespacedName{Namespace: settings.Namespace, Name: leaseName}, clock.RealClock{})
+	if err != nil {
+		return err
+	}
+	restConfig = rest.CopyConfig(restConfig)
+	restConfig.Wrap(apiserver.Patient(ctx, ctrl.Log))
+	mgr, err := newManager(restConfig, lock, settings)
 	if err != nil {
 		return err
 	}
@@ -84,15 +93,11 @@ func run() error {
 	return mgr.Start(ctx)
 }
 
-func newManager(restConfig *rest.Config, settings config.Config) (ctrl.Manager, error) {
+func newManager(restConfig *rest.Config, lock resourcelock.Interface, settings config.Config) (ctrl.Manager, error) {
 	scheme := runtime.NewScheme()
 	utilruntime.Must(clientgoscheme.AddToScheme(scheme))
 	utilruntime.Must(v1alpha1.AddToScheme(scheme))
 	ours, err := labels.NewRequirement(v1alpha1.LabelPool, selection.Exists, nil)
-	if err != nil {
-		return nil, err
-	}
-	lock, err := leader.NewLock(restConfig, types.NamespacedName{Namespace: settings.Namespace, Name: leaseName}, clock.RealClock{})
 	if err != nil {
 		return nil, err
 	}
@@ -110,9 +115,8 @@ func newManager(restConfig *rest.Config, settings config.Config) (ctrl.Manager, 
 			SecureServing:  true,
 			FilterProvider: filters.WithAuthenticationAndAuthorization,
 		},
-		HealthProbeBindAddress: settings.HealthAddress,
-		LeaderElection:         true,
-		// The lock brings its own name, and its own client: how long that tries is part of the lead.
+		HealthProbeBindAddress:              settings.HealthAddress,
+		LeaderElection:                      true,
 		LeaderElectionResourceLockInterface: lock,
 		LeaderElectionReleaseOnCancel:       true,
 		LeaseDuration:                       new(leader.LeaseDuration),

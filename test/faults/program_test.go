@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,22 +27,9 @@ type program struct {
 func start(t *testing.T, name string, cmd *exec.Cmd) *program {
 	t.Helper()
 	p := &program{t: t, name: name, cmd: cmd, log: filepath.Join(t.TempDir(), name+".log"), ended: make(chan struct{})}
-	log, err := os.Create(p.log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
+	if err := p.run(); err != nil {
 		t.Fatalf("start %s: %v", name, err)
 	}
-	go func() {
-		defer close(p.ended)
-		defer log.Close()
-		if err := cmd.Wait(); !p.wanted.Load() {
-			t.Errorf("%s has ended: %v", name, err)
-		}
-	}()
 	t.Cleanup(func() {
 		p.kill()
 		if t.Failed() {
@@ -49,6 +37,36 @@ func start(t *testing.T, name string, cmd *exec.Cmd) *program {
 		}
 	})
 	return p
+}
+
+// again is another run of the program, which is ended with the test. Its end is not a failure.
+func (p *program) again() (*program, error) {
+	cmd := exec.Command(p.cmd.Path, p.cmd.Args[1:]...)
+	cmd.Env = p.cmd.Env
+	next := &program{t: p.t, name: p.name, cmd: cmd, log: p.log, ended: make(chan struct{})}
+	next.wanted.Store(true)
+	return next, next.run()
+}
+
+// run starts the process, and adds to its log.
+func (p *program) run() error {
+	log, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	p.cmd.Stdout, p.cmd.Stderr = log, log
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := p.cmd.Start(); err != nil {
+		return errors.Join(err, log.Close())
+	}
+	go func() {
+		defer close(p.ended)
+		defer log.Close()
+		if err := p.cmd.Wait(); !p.wanted.Load() {
+			p.t.Errorf("%s has ended: %v", p.name, err)
+		}
+	}()
+	return nil
 }
 
 // kill ends the process at once and hard.
