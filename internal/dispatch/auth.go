@@ -2,6 +2,8 @@ package dispatch
 
 import (
 	"context"
+	"encoding/base64"
+	"encoding/json"
 	"slices"
 	"strings"
 
@@ -25,6 +27,9 @@ const (
 	extraPodName = "authentication.kubernetes.io/pod-name"
 	extraPodUID  = "authentication.kubernetes.io/pod-uid"
 )
+
+// maxTokenBytes bounds what is looked at; that of a service account has about 1,000.
+const maxTokenBytes = 16 << 10
 
 // Identity is who an agent is.
 type Identity struct {
@@ -54,7 +59,7 @@ func bearer(ctx context.Context) (string, error) {
 		return "", grpcstatus.Error(codes.Unauthenticated, "one authorization is needed")
 	}
 	token, ok := strings.CutPrefix(values[0], "Bearer ")
-	if !ok || token == "" {
+	if !ok || token == "" || len(token) > maxTokenBytes {
 		return "", grpcstatus.Error(codes.Unauthenticated, "a bearer token is needed")
 	}
 	return token, nil
@@ -69,7 +74,7 @@ func (a *TokenAuthenticator) Authenticate(ctx context.Context, token string) (Id
 		return Identity{}, grpcstatus.Errorf(codes.Unavailable, "the token can't be reviewed now: %v", err)
 	}
 	if !review.Status.Authenticated || !slices.Contains(review.Status.Audiences, podspec.Audience) {
-		return Identity{}, grpcstatus.Error(codes.Unauthenticated, "the token is not valid for "+podspec.Audience)
+		return Identity{}, a.refuse(ctx, token)
 	}
 	user := review.Status.User
 	name, uid := one(user.Extra[extraPodName]), one(user.Extra[extraPodUID])
@@ -88,6 +93,45 @@ func (a *TokenAuthenticator) Authenticate(ctx context.Context, token string) (Id
 	return Identity{
 		Pool: types.NamespacedName{Namespace: namespace, Name: owner.Name}, PoolUID: owner.UID, PodName: name, PodUID: pod.UID,
 	}, nil
+}
+
+// refuse says why a token that the API server does not take gives no session. It may have expired while the kubelet
+// could not renew it, or the API server can't look at what it is bound to: then another will do soon, and what the
+// agent runs must go on. So its agent is nobody only if the pod that it names is not there. What the token says is not
+// checked, but all that it can bring about is this answer.
+func (a *TokenAuthenticator) refuse(ctx context.Context, token string) error {
+	name, uid := claimed(token)
+	if name.Name == "" || uid == "" {
+		return grpcstatus.Error(codes.Unauthenticated, "the token is not valid for "+podspec.Audience)
+	}
+	if _, err := a.pod(ctx, name, uid); err != nil {
+		return err
+	}
+	return grpcstatus.Error(codes.Unavailable, "the token is not valid now: it may have expired, and the kubelet is to renew it")
+}
+
+// claimed is the pod that a token of a service account says it is bound to, unchecked; empty if it says nothing of the
+// kind.
+func claimed(token string) (types.NamespacedName, types.UID) {
+	var claims struct {
+		Kubernetes struct {
+			Namespace string `json:"namespace"`
+			Pod       struct {
+				Name string    `json:"name"`
+				UID  types.UID `json:"uid"`
+			} `json:"pod"`
+		} `json:"kubernetes.io"`
+	}
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
+		return types.NamespacedName{}, ""
+	}
+	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil || json.Unmarshal(payload, &claims) != nil {
+		return types.NamespacedName{}, ""
+	}
+	c := claims.Kubernetes
+	return types.NamespacedName{Namespace: c.Namespace, Name: c.Pod.Name}, c.Pod.UID
 }
 
 // pod finds the pod. Only a live read can tell that it is not there.

@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"testing"
@@ -21,6 +22,7 @@ import (
 
 // cluster is what a TokenAuthenticator sees.
 type cluster struct {
+	token     string
 	review    authenticationv1.TokenReviewStatus
 	reviewErr error
 	// cached and live are the pod, nil if it is not there.
@@ -31,6 +33,7 @@ type cluster struct {
 // newCluster has a worker that all is well with.
 func newCluster() *cluster {
 	return &cluster{
+		token: "token",
 		review: authenticationv1.TokenReviewStatus{
 			Authenticated: true,
 			Audiences:     []string{podspec.Audience},
@@ -60,7 +63,7 @@ func (c *cluster) authenticator(t *testing.T) *TokenAuthenticator {
 	t.Helper()
 	review := func(_ context.Context, _ client.WithWatch, obj client.Object, _ ...client.CreateOption) error {
 		r := obj.(*authenticationv1.TokenReview)
-		if r.Spec.Token != "token" || len(r.Spec.Audiences) != 1 || r.Spec.Audiences[0] != podspec.Audience {
+		if r.Spec.Token != c.token || len(r.Spec.Audiences) != 1 || r.Spec.Audiences[0] != podspec.Audience {
 			t.Errorf("a review of %+v was asked for", r.Spec)
 		}
 		r.Status = c.review
@@ -76,6 +79,17 @@ func (c *cluster) authenticator(t *testing.T) *TokenAuthenticator {
 		Client: fake.NewClientBuilder().WithInterceptorFuncs(interceptor.Funcs{Create: review}).Build(),
 		Pods:   having(c.cached).Build(),
 		Live:   having(c.live).WithInterceptorFuncs(interceptor.Funcs{Get: failing}).Build(),
+	}
+}
+
+// refused has the API server refuse a token that says it is bound to pool-0 with the UID pod-uid, while this pod is
+// there.
+func refused(there *corev1.Pod) func(*cluster) {
+	return func(c *cluster) {
+		payload := `{"exp":1,"kubernetes.io":{"namespace":"ns","pod":{"name":"pool-0","uid":"pod-uid"}}}`
+		c.token = "header." + base64.RawURLEncoding.EncodeToString([]byte(payload)) + ".signature"
+		c.review = authenticationv1.TokenReviewStatus{Error: "[invalid bearer token, service account token has expired]"}
+		c.cached, c.live = there, there
 	}
 }
 
@@ -101,8 +115,18 @@ func TestAuthenticate(t *testing.T) {
 		"a token of nobody":                           {func(c *cluster) { c.review.Authenticated = false }, codes.Unauthenticated},
 		"a token for others":                          {func(c *cluster) { c.review.Audiences = []string{"https://kubernetes.default.svc"} }, codes.Unauthenticated},
 		"a token for anybody":                         {func(c *cluster) { c.review.Audiences = nil }, codes.Unauthenticated},
-		"a review that failed":                        {func(c *cluster) { c.reviewErr = down }, codes.Unavailable},
-		"a token without a pod":                       {func(c *cluster) { c.review.User.Extra = nil }, codes.PermissionDenied},
+		"a refused token of a pod that is there":      {refused(worker("pod-uid")), codes.Unavailable},
+		"a refused token of a pod that is gone":       {refused(nil), codes.PermissionDenied},
+		"a refused token of a pod that was replaced":  {refused(worker("uid-2")), codes.PermissionDenied},
+		"a refused token of a pod that can't be read": {func(c *cluster) {
+			refused(nil)(c)
+			c.liveErr = down
+		}, codes.Unavailable},
+		"a refused token with claims that are none": {func(c *cluster) {
+			c.token, c.review.Authenticated = "a.b.c", false
+		}, codes.Unauthenticated},
+		"a review that failed":  {func(c *cluster) { c.reviewErr = down }, codes.Unavailable},
+		"a token without a pod": {func(c *cluster) { c.review.User.Extra = nil }, codes.PermissionDenied},
 		"a token without a pod's UID": {
 			func(c *cluster) { delete(c.review.User.Extra, "authentication.kubernetes.io/pod-uid") }, codes.PermissionDenied,
 		},
@@ -131,7 +155,7 @@ func TestAuthenticate(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			cluster := newCluster()
 			c.change(cluster)
-			got, err := cluster.authenticator(t).Authenticate(t.Context(), "token")
+			got, err := cluster.authenticator(t).Authenticate(t.Context(), cluster.token)
 			if grpcstatus.Code(err) != c.want {
 				t.Fatalf("the answer is %v, want %v", err, c.want)
 			}

@@ -266,6 +266,7 @@ func TestAnAgentNeedsOneBearerToken(t *testing.T) {
 	conn := o.dial(o.ca)
 	for name, authorization := range map[string][]string{
 		"none": nil, "two": {"Bearer good", "Bearer good"}, "another scheme": {"Basic good"}, "empty": {"Bearer "}, "unknown": {"Bearer bad"},
+		"too long": {"Bearer " + strings.Repeat("t", maxTokenBytes+1)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := o.open(conn, authorization...).Recv()

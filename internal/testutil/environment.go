@@ -111,6 +111,11 @@ func Start() (*Environment, error) {
 	return &Environment{Config: restConfig, Client: c, server: server}, nil
 }
 
+// TokenKey is the key, in PEM, that the server signs the tokens of service accounts with.
+func (e *Environment) TokenKey() ([]byte, error) {
+	return os.ReadFile(filepath.Join(e.server.ControlPlane.GetAPIServer().CertDir, "sa-signer.key"))
+}
+
 // Stop ends the API server.
 func (e *Environment) Stop() error {
 	if err := e.server.Stop(); err != nil {

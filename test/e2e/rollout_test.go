@@ -17,10 +17,10 @@ import (
 // It runs alone: the operator is everybody's.
 func TestARolloutOfTheOperatorPausesDispatchShortly(t *testing.T) {
 	f := setupAlone(t)
-	const jobs, budget = 3000, 2 * time.Second
+	const jobs, budget = 1200, 2 * time.Second
 	f.create(f.pool().Replicas(2).Slots(2).Capacity(jobs).Retain(0).Obj())
 	f.awaitPool(ready("2/2"))
-	f.createJobs("steady", jobs, "sleep", "0.05")
+	f.createJobs("steady", jobs, "sleep", "0.15")
 	f.awaitPool(HaveField("Status.ProcessedJobs", HaveValue(BeNumerically(">", 50))))
 	before := leader(f)
 
