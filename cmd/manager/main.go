@@ -135,11 +135,7 @@ func setup(ctx context.Context, mgr ctrl.Manager, settings config.Config) error 
 	inNamespace := func(name string) types.NamespacedName {
 		return types.NamespacedName{Namespace: settings.Namespace, Name: name}
 	}
-	ca, err := certs.EnsureCA(ctx, direct, inNamespace(caSecretName), time.Now())
-	if err != nil {
-		return err
-	}
-	agent, err := describeAgent(ctx, direct, inNamespace(dispatchService), settings, ca)
+	agent, err := describeAgent(ctx, direct, inNamespace(dispatchService), settings)
 	if err != nil {
 		return err
 	}
@@ -166,6 +162,8 @@ func setup(ctx context.Context, mgr ctrl.Manager, settings config.Config) error 
 			Service: inNamespace(dispatchService), PortName: dispatchPort, Port: settings.DispatchPort, IP: settings.PodIP,
 		})
 	}
+	// A leader may have replaced the CA since this process has started: each looks when it takes the lead.
+	var ca *certs.CA
 	lead.Serve = func(ctx context.Context, epoch engine.Epoch, listener net.Listener) error {
 		auth := &dispatch.TokenAuthenticator{Client: mgr.GetClient(), Pods: mgr.GetClient(), Live: mgr.GetAPIReader()}
 		serving := &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: certs.NewServer(ca, time.Now).GetCertificate}
@@ -175,7 +173,13 @@ func setup(ctx context.Context, mgr ctrl.Manager, settings config.Config) error 
 	if err != nil {
 		return err
 	}
-	lead.Load = func(ctx context.Context) error { return controllers.Load(ctx, mgr.GetClient(), pools, eng) }
+	lead.Load = func(ctx context.Context) (err error) {
+		if ca, err = certs.EnsureCA(ctx, direct, inNamespace(caSecretName), time.Now()); err != nil {
+			return err
+		}
+		pools.Trust(string(ca.PEM))
+		return controllers.Load(ctx, mgr.GetClient(), pools, eng)
+	}
 	follower := &leader.Follower{}
 	return errors.Join(mgr.Add(lead), mgr.Add(follower),
 		mgr.AddHealthzCheck("ping", healthz.Ping), mgr.AddReadyzCheck("caches", follower.Check))
@@ -191,8 +195,8 @@ func warmUp(ctx context.Context, mgr ctrl.Manager) error {
 	return nil
 }
 
-// describeAgent tells how worker pods get their agent, and how it finds the leader.
-func describeAgent(ctx context.Context, c client.Client, service types.NamespacedName, settings config.Config, ca *certs.CA) (podspec.Agent, error) {
+// describeAgent tells how worker pods get their agent, and how it finds the leader, but not which CA it trusts.
+func describeAgent(ctx context.Context, c client.Client, service types.NamespacedName, settings config.Config) (podspec.Agent, error) {
 	dispatch := &corev1.Service{}
 	if err := c.Get(ctx, service, dispatch); err != nil {
 		return podspec.Agent{}, fmt.Errorf("reading the service that agents dial (config/default has it): %w", err)
@@ -203,7 +207,6 @@ func describeAgent(ctx context.Context, c client.Client, service types.Namespace
 	port := fmt.Sprint(dispatch.Spec.Ports[0].Port)
 	return podspec.Agent{
 		Image: settings.AgentImage,
-		CA:    string(ca.PEM),
 		Addresses: []string{
 			net.JoinHostPort(dispatch.Spec.ClusterIP, port),
 			net.JoinHostPort(service.Name+"."+service.Namespace+".svc", port),

@@ -75,6 +75,9 @@ type Reconciler struct {
 }
 
 // New makes a Reconciler. Its client reads pods and pools from a cache that has the index of
+// Trust sets the certificates, in PEM, that agents in new pods are to trust. It is called before pods are made.
+func (r *Reconciler) Trust(ca string) { r.agent.CA = ca }
+
 // SetupWithManager; apiReader reads from the API server itself.
 func New(
 	c client.Client, apiReader client.Reader, eng Engine, recorder events.EventRecorder, agent podspec.Agent, clk clock.Clock,

@@ -10,8 +10,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/pem"
-	"errors"
 	"fmt"
 	"math/big"
 	"sync"
@@ -39,12 +37,14 @@ const (
 type CA struct {
 	certificate *x509.Certificate
 	key         *ecdsa.PrivateKey
+	// succession leads whoever trusts an earlier CA to this one.
+	succession []*x509.Certificate
 	// PEM is the certificate, encoded.
 	PEM []byte
 }
 
-// EnsureCA returns the CA in the Secret, and makes it if there is none. When several ask at once,
-// all get the same one.
+// EnsureCA returns the CA in the Secret. It makes one if there is none, and a successor if that is due: see
+// succeed. When several ask at once, all get the same one.
 func EnsureCA(ctx context.Context, c client.Client, secret types.NamespacedName, now time.Time) (*CA, error) {
 	stored := &corev1.Secret{}
 	err := c.Get(ctx, secret, stored)
@@ -58,54 +58,63 @@ func EnsureCA(ctx context.Context, c client.Client, secret types.NamespacedName,
 	if err != nil {
 		return nil, fmt.Errorf("CA in secret %s: %w", secret, err)
 	}
-	ca, err := parse(stored.Data[corev1.TLSCertKey], stored.Data[corev1.TLSPrivateKeyKey])
+	ca, err := parse(stored.Data)
 	if err != nil {
 		return nil, fmt.Errorf("CA in secret %s (delete the Secret to have a new one made): %w", secret, err)
 	}
-	return ca, nil
+	if !due(stored, ca, now) {
+		return ca, nil
+	}
+	ca, err = succeed(ctx, c, stored, ca, now)
+	if apierrors.IsConflict(err) {
+		return EnsureCA(ctx, c, secret, now) // another has made the successor
+	}
+	return ca, err
 }
 
 func createCA(ctx context.Context, c client.Client, name types.NamespacedName, now time.Time) (*corev1.Secret, error) {
-	certificate, key, err := newCA(now)
+	ca, err := newCA(now)
+	if err != nil {
+		return nil, err
+	}
+	data, err := ca.encode()
 	if err != nil {
 		return nil, err
 	}
 	secret := &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Namespace: name.Namespace, Name: name.Name},
 		Type:       corev1.SecretTypeTLS,
-		Data:       map[string][]byte{corev1.TLSCertKey: certificate, corev1.TLSPrivateKeyKey: key},
+		Data:       data,
 	}
 	return secret, c.Create(ctx, secret)
 }
 
-func newCA(now time.Time) (certificate, key []byte, err error) {
-	template := &x509.Certificate{
+func newCA(now time.Time) (*CA, error) {
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("making the CA's key: %w", err)
+	}
+	template := authority(now, now.Add(caLifetime))
+	certificate, err := sign(template, template, private, private)
+	if err != nil {
+		return nil, err
+	}
+	return &CA{certificate: certificate, key: private, PEM: toPEM(certificate)}, nil
+}
+
+// authority is the certificate of a CA, unsigned.
+func authority(now, end time.Time) *x509.Certificate {
+	return &x509.Certificate{
 		Subject:               pkix.Name{CommonName: "workerpool"},
 		NotBefore:             now.Add(-backdate),
-		NotAfter:              now.Add(caLifetime),
+		NotAfter:              end,
 		KeyUsage:              x509.KeyUsageCertSign,
 		BasicConstraintsValid: true,
 		IsCA:                  true,
-		MaxPathLenZero:        true,
 	}
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, nil, fmt.Errorf("making the CA's key: %w", err)
-	}
-	der, err := sign(template, template, private, private)
-	if err != nil {
-		return nil, nil, err
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		return nil, nil, fmt.Errorf("encoding the CA's key: %w", err)
-	}
-	certificate = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	key = pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})
-	return certificate, key, nil
 }
 
-func sign(template, parent *x509.Certificate, subject, signer *ecdsa.PrivateKey) ([]byte, error) {
+func sign(template, parent *x509.Certificate, subject, signer *ecdsa.PrivateKey) (*x509.Certificate, error) {
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
 	if err != nil {
 		return nil, fmt.Errorf("making a serial number: %w", err)
@@ -115,19 +124,11 @@ func sign(template, parent *x509.Certificate, subject, signer *ecdsa.PrivateKey)
 	if err != nil {
 		return nil, fmt.Errorf("signing a certificate: %w", err)
 	}
-	return der, nil
-}
-
-func parse(certificate, key []byte) (*CA, error) {
-	pair, err := tls.X509KeyPair(certificate, key)
+	certificate, err := x509.ParseCertificate(der)
 	if err != nil {
-		return nil, fmt.Errorf("reading the key pair: %w", err)
+		return nil, fmt.Errorf("reading back a certificate: %w", err)
 	}
-	private, ok := pair.PrivateKey.(*ecdsa.PrivateKey)
-	if !ok || !pair.Leaf.IsCA {
-		return nil, errors.New("the certificate is not that of a CA with an ECDSA key")
-	}
-	return &CA{certificate: pair.Leaf, key: private, PEM: certificate}, nil
+	return certificate, nil
 }
 
 // Server hands out serving certificates and renews them when a third of their life is left.
@@ -170,13 +171,13 @@ func (s *Server) issue() (*tls.Certificate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making a serving key: %w", err)
 	}
-	der, err := sign(template, s.ca.certificate, private, s.ca.key)
+	leaf, err := sign(template, s.ca.certificate, private, s.ca.key)
 	if err != nil {
 		return nil, err
 	}
-	leaf, err := x509.ParseCertificate(der)
-	if err != nil {
-		return nil, fmt.Errorf("reading back a serving certificate: %w", err)
+	chain := [][]byte{leaf.Raw}
+	for _, step := range s.ca.succession {
+		chain = append(chain, step.Raw)
 	}
-	return &tls.Certificate{Certificate: [][]byte{der, s.ca.certificate.Raw}, PrivateKey: private, Leaf: leaf}, nil
+	return &tls.Certificate{Certificate: chain, PrivateKey: private, Leaf: leaf}, nil
 }

@@ -6,7 +6,6 @@ import (
 	"strings"
 	"sync"
 
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -60,11 +59,7 @@ func (w *world) release() {
 // suspend has the pool start nothing, or go on.
 func (w *world) suspend(suspended bool) {
 	w.t.Helper()
-	pool := &v1alpha1.WorkerPool{ObjectMeta: objectMeta(w.namespace, poolName)}
-	patch := fmt.Appendf(nil, `{"spec":{"suspend":%t}}`, suspended)
-	if err := w.client.Patch(w.t.Context(), pool, client.RawPatch(types.MergePatchType, patch)); err != nil {
-		w.t.Fatalf("suspend the pool: %v", err)
-	}
+	w.patch(&v1alpha1.WorkerPool{ObjectMeta: objectMeta(w.namespace, poolName)}, fmt.Sprintf(`{"spec":{"suspend":%t}}`, suspended))
 }
 
 // awaitStarted waits until so many Jobs of this prefix have started.
