@@ -205,18 +205,21 @@ func TestADisownedAgentKillsEverything(t *testing.T) {
 }
 
 func TestOtherErrorsKillNothing(t *testing.T) {
-	o := newOperator(t)
-	c := testConfig(t, o)
-	runAgent(t, c, &lockedBuffer{})
-	s := o.accepted()
-	s.assign(shell("a", "exec sleep 1000"))
-	s.running(tokenFor("a"))
-	o.setRefuse(codes.AlreadyExists)
-	s.over <- nil
-	waitFor(t, "refusals", func() bool { return len(o.seenTokens()) > 2 })
-	o.setRefuse(codes.OK)
-	if again := o.accepted().hello; !runs(again.GetRunning(), tokenFor("a")) {
-		t.Errorf("hello %v", again)
+	for _, code := range []codes.Code{codes.AlreadyExists, codes.FailedPrecondition, codes.Unavailable, codes.Internal, codes.Unknown} {
+		t.Run(code.String(), func(t *testing.T) {
+			o := newOperator(t)
+			runAgent(t, testConfig(t, o), &lockedBuffer{})
+			s := o.accepted()
+			s.assign(shell("a", "exec sleep 1000"))
+			s.running(tokenFor("a"))
+			o.setRefuse(code)
+			s.over <- nil
+			waitFor(t, "refusals", func() bool { return len(o.seenTokens()) > 2 })
+			o.setRefuse(codes.OK)
+			if again := o.accepted().hello; !runs(again.GetRunning(), tokenFor("a")) {
+				t.Errorf("hello %v", again)
+			}
+		})
 	}
 }
 

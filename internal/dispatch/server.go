@@ -152,7 +152,8 @@ func (s *Server) hello(ctx context.Context, stream dispatchpb.Dispatch_SessionSe
 	case hello == nil:
 		return engine.Hello{}, grpcstatus.Error(codes.InvalidArgument, "the first message must be a Hello")
 	case hello.GetProtocol() != protocol:
-		return engine.Hello{}, grpcstatus.Errorf(codes.FailedPrecondition, "protocol %d is not spoken here, only %d", hello.GetProtocol(), protocol)
+		return engine.Hello{}, grpcstatus.Errorf(codes.FailedPrecondition,
+			"the agent speaks version %d of the protocol, and this operator version %d", hello.GetProtocol(), protocol)
 	}
 	return fromHello(identity, hello)
 }

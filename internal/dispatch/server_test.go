@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/codes"
 	grpcstatus "google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/workerpool-dev/workerpool/internal/dispatch/dispatchpb"
@@ -239,6 +240,24 @@ func TestWhatDoesNotBelongOnTheWireIsRefused(t *testing.T) {
 	}
 	if len(o.hellos) != 0 {
 		t.Error("the engine was told of a Hello that was refused")
+	}
+}
+
+// A later version may say more: fields that are not known are left alone.
+func TestWhatALaterVersionSaysBesideIsIgnored(t *testing.T) {
+	o := newOperator(t).serve()
+	stream := o.open(o.dial(o.ca), "Bearer good")
+	unknown := protowire.AppendString(protowire.AppendTag(nil, 1000, protowire.BytesType), "later")
+	hello, report := &dispatchpb.Hello{Protocol: 1, Instance: "i1"}, &dispatchpb.Report{Seen: 7}
+	hello.ProtoReflect().SetUnknown(unknown)
+	report.ProtoReflect().SetUnknown(unknown)
+	o.send(stream, helloMessage(hello))
+	o.send(stream, reportMessage(report))
+	if got := <-o.hellos; got.Instance != "i1" {
+		t.Errorf("the engine was told %+v", got)
+	}
+	if got := <-o.reports; got.Seen != 7 {
+		t.Errorf("the engine was told %+v", got)
 	}
 }
 

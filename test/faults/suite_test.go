@@ -21,12 +21,14 @@ const (
 	leaseDuration = 15 * time.Second
 	leaseName     = "workerpool-controller-manager"
 	serviceName   = "workerpool-dispatch"
+	// previousVariable names the folder with the programs of the version before.
+	previousVariable = "PREVIOUS"
 )
 
 var (
 	env *testutil.Environment
-	// built has the programs of this checkout.
-	built programs
+	// built has the programs of this checkout, previous those of the version before.
+	built, previous programs
 )
 
 // programs are the operator and the agent of one version.
@@ -39,6 +41,11 @@ func programsIn(folder string) programs {
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
+	if os.Getenv(previousVariable) == "" {
+		fmt.Fprintln(os.Stderr, previousVariable+` must name the folder that "make previous" prints: "make test-faults" sets it`)
+		return 1
+	}
+	previous = programsIn(os.Getenv(previousVariable))
 	folder, err := os.MkdirTemp("", "faults")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
