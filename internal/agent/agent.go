@@ -278,9 +278,18 @@ func (a *Agent) endAllLocked() {
 	}
 }
 
+// setDiskFull tells, once, that no new work is taken, or that it is again.
 func (a *Agent) setDiskFull(full bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	switch {
+	case full == a.table.diskFull:
+		return
+	case full:
+		a.log.Warn("The disk is full: no Job is taken until it has room")
+	default:
+		a.log.Info("The disk has room again")
+	}
 	a.table.diskFull = full
 }
 

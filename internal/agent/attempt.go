@@ -152,11 +152,11 @@ func (a *Agent) finish(at *attempt, r *result) {
 	if err != nil {
 		// It is reported from memory: else a full disk would hold up what is done already.
 		a.log.Error("Cannot keep a result on disk", "error", err)
+		a.setDiskFull(true)
 	}
 	a.mu.Lock()
 	at.stopTimersLocked()
 	r.spooled = err == nil
-	a.table.diskFull = a.table.diskFull || err != nil
 	wanted := a.table.finish(at, r)
 	a.closeIfDrainedLocked()
 	a.mu.Unlock()

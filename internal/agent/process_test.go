@@ -357,11 +357,11 @@ func TestAFullDiskStopsIntakeOnly(t *testing.T) {
 	}
 	s.assign(shell("b", "true"))
 	r := s.until("the assignment seen", func(r *pb.Report) bool { return r.GetSeen() == 3 })
-	if len(r.GetRunning())+len(r.GetResults()) != 0 {
-		t.Errorf("started on a full disk: %v", r)
+	if len(r.GetRunning())+len(r.GetResults()) != 0 || !r.GetDraining() {
+		t.Errorf("started on a full disk, or did not say that it takes nothing: %v", r)
 	}
 	replace(whole)
-	waitFor(t, "intake", func() bool { a.mu.Lock(); defer a.mu.Unlock(); return !a.table.diskFull })
+	s.until("intake", func(r *pb.Report) bool { return !r.GetDraining() })
 	s.run(shell("c", "true"))
 	_, kept, err := openSpool(c.SpoolDir, a.log)
 	if err != nil || len(kept) != 2 {

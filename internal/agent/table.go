@@ -257,7 +257,7 @@ func (t *table) unrecorded() []*attempt {
 }
 
 // refuses returns whether no attempt is taken in for now.
-func (t *table) refuses() bool { return t.draining || t.waiting || t.resetFailure != "" }
+func (t *table) refuses() bool { return t.draining || t.waiting || t.diskFull || t.resetFailure != "" }
 
 // drained returns whether an agent told to end may do so.
 func (t *table) drained() bool {

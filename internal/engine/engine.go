@@ -39,8 +39,8 @@ const (
 	runningDue = 200 * time.Millisecond
 	waitingDue = 2 * time.Second
 
-	// refusalRest is how long a worker is left alone that did not start what it was sent: its disk is
-	// full, or its results are not stored yet.
+	// refusalRest is how long a worker is left alone that did not start what it was sent: too many of its
+	// results are not stored yet.
 	refusalRest = time.Second
 
 	// killGrace is the time from SIGTERM to SIGKILL for a Job that is deleted.

@@ -24,8 +24,8 @@ type worker struct {
 
 	w   *world
 	pod *corev1.Pod
-	// tokenFile is what the agent reads its token from.
-	tokenFile string
+	// folder is the volume that the agent has, tokenFile what it reads its token from.
+	folder, tokenFile string
 }
 
 func objectMeta(namespace, name string) metav1.ObjectMeta {
@@ -54,16 +54,15 @@ func (w *world) startWorker(pod *corev1.Pod, of programs) *worker {
 	if err := w.client.SubResource("binding").Create(w.t.Context(), pod, binding); err != nil {
 		w.t.Fatalf("bind %s: %v", pod.Name, err)
 	}
-	folder := w.t.TempDir()
-	k := &worker{w: w, pod: pod, tokenFile: filepath.Join(folder, "token")}
+	k := &worker{w: w, pod: pod, folder: w.t.TempDir(), tokenFile: filepath.Join(w.t.TempDir(), "token")}
 	k.putToken(k.freshToken())
-	k.program = start(w.t, pod.Name, k.command(folder, of))
+	k.program = start(w.t, pod.Name, k.command(of))
 	k.report(corev1.ContainerStatus{Name: "worker", State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: metav1.Now()}}})
 	return k
 }
 
 // command is what the kubelet starts, with what differs where there is no container.
-func (k *worker) command(folder string, of programs) *exec.Cmd {
+func (k *worker) command(of programs) *exec.Cmd {
 	var addresses []string
 	for _, o := range k.w.operators {
 		addresses = append(addresses, o.address)
@@ -71,9 +70,14 @@ func (k *worker) command(folder string, of programs) *exec.Cmd {
 	own := map[string]string{
 		"PATH": os.Getenv("PATH"), "LEDGER": k.w.ledger, "GATE": k.w.gate,
 		"WORKERPOOL_ADDRESSES": strings.Join(addresses, ","), "WORKERPOOL_HEALTH_ADDRESS": "127.0.0.1:0",
-		"WORKERPOOL_TOKEN_FILE": k.tokenFile, "WORKERPOOL_SPOOL_DIR": filepath.Join(folder, "spool"),
+		"WORKERPOOL_TOKEN_FILE": k.tokenFile, "WORKERPOOL_SPOOL_DIR": filepath.Join(k.folder, "spool"),
 	}
 	cmd := exec.Command(of.agent, "run")
+	if k.w.diskKiB > 0 {
+		// The agent's own, which nobody else sees and which goes with it.
+		mount := fmt.Sprintf(`mount -t tmpfs -o size=%dk,mode=0700 workerpool "$0" && exec "$1" run`, k.w.diskKiB)
+		cmd = exec.Command("unshare", "--mount", "sh", "-c", mount, k.folder, of.agent)
+	}
 	for _, v := range podspec.JobContainer(k.pod).Env {
 		if _, ours := own[v.Name]; !ours {
 			cmd.Env = append(cmd.Env, v.Name+"="+v.Value)

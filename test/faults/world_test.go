@@ -32,6 +32,8 @@ type world struct {
 	link              *link
 	operators         []*operator
 	workers           []*worker
+	// diskKiB, if not 0, is how large the disk of workers is that are started from now on.
+	diskKiB int
 	// ledger is a file that Jobs write to, gate a pipe that those that are held read from.
 	ledger, gate string
 }

@@ -336,8 +336,8 @@ type Hello struct {
 	Running []*Running `protobuf:"bytes,5,rep,name=running,proto3" json:"running,omitempty"`
 	// All results that the agent was not told to forget.
 	Results []*Result `protobuf:"bytes,6,rep,name=results,proto3" json:"results,omitempty"`
-	// The agent takes no new assignments for now: it was told to end (SIGTERM), or the server that it runs
-	// beside does not answer yet.
+	// The agent takes no new assignments for now: it was told to end (SIGTERM), its disk is full, or the
+	// server that it runs beside does not answer yet.
 	Draining bool `protobuf:"varint,7,opt,name=draining,proto3" json:"draining,omitempty"`
 	// How many slots are taken by a reset.
 	Resetting uint32 `protobuf:"varint,8,opt,name=resetting,proto3" json:"resetting,omitempty"`
@@ -451,8 +451,8 @@ type Report struct {
 	Running []*Running `protobuf:"bytes,2,rep,name=running,proto3" json:"running,omitempty"`
 	// Results not sent before in this session.
 	Results []*Result `protobuf:"bytes,3,rep,name=results,proto3" json:"results,omitempty"`
-	// The agent takes no new assignments for now: it was told to end (SIGTERM), or the server that it runs
-	// beside does not answer yet.
+	// The agent takes no new assignments for now: it was told to end (SIGTERM), its disk is full, or the
+	// server that it runs beside does not answer yet.
 	Draining bool `protobuf:"varint,4,opt,name=draining,proto3" json:"draining,omitempty"`
 	// How many slots are taken by a reset. The report that has an attempt's result counts its reset already,
 	// so that the slot is never seen as free between the two.
