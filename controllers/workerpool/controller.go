@@ -75,15 +75,15 @@ type Reconciler struct {
 }
 
 // New makes a Reconciler. Its client reads pods and pools from a cache that has the index of
-// Trust sets the certificates, in PEM, that agents in new pods are to trust. It is called before pods are made.
-func (r *Reconciler) Trust(ca string) { r.agent.CA = ca }
-
 // SetupWithManager; apiReader reads from the API server itself.
 func New(
 	c client.Client, apiReader client.Reader, eng Engine, recorder events.EventRecorder, agent podspec.Agent, clk clock.Clock,
 ) *Reconciler {
 	return &Reconciler{client: c, apiReader: apiReader, engine: eng, recorder: recorder, agent: agent, clock: clk}
 }
+
+// Trust sets the certificates, in PEM, that agents in new pods are to trust. It is called before pods are made.
+func (r *Reconciler) Trust(ca string) { r.agent.CA = ca }
 
 // SetupWithManager adds the controller to a manager. The manager's cache may leave out pods without
 // the label LabelPool. Changes are the pools whose snapshot has changed. Ready is waited for before

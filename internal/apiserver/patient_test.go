@@ -30,15 +30,20 @@ func (s *server) RoundTrip(*http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(""))}, nil
 }
 
-// try makes a request and returns how long it took, and its error.
-func try(ctx context.Context, t *testing.T, method string, s *server, log logr.Logger, process context.Context) (time.Duration, error) {
+// try makes a request of a process that goes on, and returns how long it took, and its error.
+func try(ctx context.Context, t *testing.T, method string, s *server, log logr.Logger) (time.Duration, error) {
+	t.Helper()
+	return tryWith(ctx, t, method, Patient(t.Context(), log)(s))
+}
+
+func tryWith(ctx context.Context, t *testing.T, method string, transport http.RoundTripper) (time.Duration, error) {
 	t.Helper()
 	request, err := http.NewRequestWithContext(ctx, method, "https://api", http.NoBody)
 	if err != nil {
 		t.Fatal(err)
 	}
 	began := time.Now()
-	response, err := Patient(process, log)(s).RoundTrip(request)
+	response, err := transport.RoundTrip(request)
 	if err == nil {
 		_ = response.Body.Close()
 	}
@@ -49,7 +54,7 @@ func TestAReadWaitsForAServerThatCannotBeReached(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var said []string
 		log := funcr.New(func(_, line string) { said = append(said, line) }, funcr.Options{})
-		took, err := try(t.Context(), t, http.MethodGet, &server{n: 100, err: errDial}, log, t.Context())
+		took, err := try(t.Context(), t, http.MethodGet, &server{n: 100, err: errDial}, log)
 		if err != nil || took != 99*retryInterval {
 			t.Errorf("error %v after %v", err, took)
 		}
@@ -71,7 +76,7 @@ func TestWhatIsNotToWaitFailsAtOnce(t *testing.T) {
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			s := &server{n: 2, err: c.err}
-			if _, err := try(t.Context(), t, c.method, s, logr.Discard(), t.Context()); !errors.Is(err, c.err) || s.tries != 1 {
+			if _, err := try(t.Context(), t, c.method, s, logr.Discard()); !errors.Is(err, c.err) || s.tries != 1 {
 				t.Errorf("error %v after %d tries", err, s.tries)
 			}
 		})
@@ -82,12 +87,13 @@ func TestAReadWaitsNoLongerThanItsContextAndTheProcess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		short, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if took, err := try(short, t, http.MethodGet, &server{n: 100, err: errDial}, logr.Discard(), t.Context()); !errors.Is(err, errDial) || took != time.Second {
+		if took, err := try(short, t, http.MethodGet, &server{n: 100, err: errDial}, logr.Discard()); !errors.Is(err, errDial) || took != time.Second {
 			t.Errorf("error %v after %v, want that of the last try after the request's second", err, took)
 		}
 		process, end := context.WithTimeout(t.Context(), time.Second)
 		defer end()
-		if took, err := try(t.Context(), t, http.MethodGet, &server{n: 100, err: errDial}, logr.Discard(), process); !errors.Is(err, errDial) || took != time.Second {
+		transport := Patient(process, logr.Discard())(&server{n: 100, err: errDial})
+		if took, err := tryWith(t.Context(), t, http.MethodGet, transport); !errors.Is(err, errDial) || took != time.Second {
 			t.Errorf("error %v after %v, want that of the last try after the process's second", err, took)
 		}
 	})

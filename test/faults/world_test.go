@@ -44,7 +44,6 @@ type operator struct {
 
 	// address is where it serves agents while it leads; ip is what it publishes then.
 	address, ip string
-	settings    []string
 }
 
 // newWorld has no operator and no pool yet.
