@@ -37,7 +37,7 @@ func Patient(ctx context.Context, log logr.Logger) func(http.RoundTripper) http.
 func (p *patient) RoundTrip(r *http.Request) (*http.Response, error) {
 	for {
 		response, err := p.next.RoundTrip(r)
-		unreachable := notConnected(err)
+		unreachable := Unreachable(err)
 		p.tell(unreachable, err)
 		if !unreachable || r.Method != http.MethodGet || !p.pause(r.Context()) {
 			return response, err
@@ -45,8 +45,8 @@ func (p *patient) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 }
 
-// notConnected returns whether a request has failed before there was a connection to send it over.
-func notConnected(err error) bool {
+// Unreachable returns whether a request has failed before there was a connection to send it over.
+func Unreachable(err error) bool {
 	var op *net.OpError
 	return errors.As(err, &op) && op.Op == "dial"
 }

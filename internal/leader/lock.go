@@ -11,6 +11,8 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 	"k8s.io/utils/clock"
+
+	"github.com/workerpool-dev/workerpool/internal/apiserver"
 )
 
 // Times of the election. A Lease that is released is taken after one to two RetryPeriods.
@@ -28,7 +30,7 @@ const (
 
 // NewLock returns this process's hold on the Lease. What it says goes over the connections of config, whose requests
 // must not be tried again for longer than they are asked to.
-func NewLock(config *rest.Config, lease types.NamespacedName, clk clock.PassiveClock) (resourcelock.Interface, error) {
+func NewLock(config *rest.Config, lease types.NamespacedName, clk clock.Clock) (resourcelock.Interface, error) {
 	host, err := os.Hostname()
 	if err != nil {
 		return nil, fmt.Errorf("naming this process: %w", err)
@@ -46,10 +48,28 @@ func NewLock(config *rest.Config, lease types.NamespacedName, clk clock.PassiveC
 type thrifty struct {
 	resourcelock.Interface
 
-	clock clock.PassiveClock
+	clock clock.Clock
+	// leads is set from the acquisition on, until the release.
+	leads bool
 	// stored is what was written last, and when. Its holder is empty after a write that has failed.
 	stored resourcelock.LeaderElectionRecord
 	at     time.Time
+}
+
+// Get is resourcelock.Interface's. Who waits for the Lease waits for the API server too: to be told of each try would
+// fill the log. Who leads must know in time.
+func (l *thrifty) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord, []byte, error) {
+	for {
+		record, raw, err := l.Interface.Get(ctx)
+		if l.leads || !apiserver.Unreachable(err) {
+			return record, raw, err
+		}
+		select {
+		case <-l.clock.After(RetryPeriod):
+		case <-ctx.Done():
+			return record, raw, err
+		}
+	}
 }
 
 // Create is resourcelock.Interface's.
@@ -71,6 +91,8 @@ func (l *thrifty) note(record resourcelock.LeaderElectionRecord, err error) erro
 	l.stored, l.at = record, l.clock.Now()
 	if err != nil {
 		l.stored = resourcelock.LeaderElectionRecord{}
+		return err
 	}
-	return err
+	l.leads = record.HolderIdentity == l.Identity()
+	return nil
 }

@@ -3,11 +3,14 @@ package leader
 import (
 	"context"
 	"errors"
+	"net"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
+	"k8s.io/utils/clock"
 	clocktesting "k8s.io/utils/clock/testing"
 )
 
@@ -17,6 +20,15 @@ type writes struct {
 
 	n   int
 	err error
+	// gets counts the reads, of which so many fail because there is no API server.
+	gets, failing int
+}
+
+func (w *writes) Get(context.Context) (*resourcelock.LeaderElectionRecord, []byte, error) {
+	if w.gets++; w.gets <= w.failing {
+		return nil, nil, &net.OpError{Op: "dial", Err: errors.New("connection refused")}
+	}
+	return &resourcelock.LeaderElectionRecord{}, nil, w.err
 }
 
 func (w *writes) Identity() string { return "me" }
@@ -32,7 +44,7 @@ func (w *writes) Update(context.Context, resourcelock.LeaderElectionRecord) erro
 }
 
 func TestALeaseIsRenewedNoMoreOftenThanNeedBe(t *testing.T) {
-	clk := clocktesting.NewFakePassiveClock(time.Unix(1000, 0))
+	clk := clocktesting.NewFakeClock(time.Unix(1000, 0))
 	inner := &writes{}
 	lock := &thrifty{Interface: inner, clock: clk}
 	acquired := metav1.NewTime(clk.Now())
@@ -67,6 +79,39 @@ func TestALeaseIsRenewedNoMoreOftenThanNeedBe(t *testing.T) {
 	update(renewal("me"), 5, "another acquisition")
 	update(renewal(""), 6, "a release")
 	update(renewal("me"), 7, "an acquisition after a release")
+}
+
+func TestWhoWaitsForTheLeaseWaitsForTheAPIServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		inner := &writes{failing: 10}
+		lock := &thrifty{Interface: inner, clock: clock.RealClock{}}
+		began := time.Now()
+		if _, _, err := lock.Get(t.Context()); err != nil || time.Since(began) != 10*RetryPeriod {
+			t.Errorf("error %v after %v", err, time.Since(began))
+		}
+		inner.failing = 1000
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, _, err := lock.Get(ctx); err == nil || ctx.Err() == nil {
+			t.Errorf("error %v before its context has ended", err)
+		}
+	})
+}
+
+func TestALeaderIsToldAtOnceThatThereIsNoAPIServer(t *testing.T) {
+	inner := &writes{failing: 1000}
+	lock := &thrifty{Interface: inner, clock: clock.RealClock{}}
+	mine := resourcelock.LeaderElectionRecord{HolderIdentity: "me"}
+	if err := lock.Create(t.Context(), mine); err != nil {
+		t.Fatal(err)
+	}
+	inner.err = errors.New("down")
+	if err := lock.Update(t.Context(), resourcelock.LeaderElectionRecord{HolderIdentity: "me", LeaderTransitions: 1}); err == nil {
+		t.Fatal("the write has not failed")
+	}
+	if _, _, err := lock.Get(t.Context()); err == nil || inner.gets != 1 {
+		t.Errorf("error %v after %d tries", err, inner.gets)
+	}
 }
 
 func TestALeaderHasEndedBeforeItsLeaseHas(t *testing.T) {
