@@ -20,7 +20,9 @@ func TestARolloutOfTheOperatorPausesDispatchShortly(t *testing.T) {
 	const jobs, budget = 1200, 2 * time.Second
 	f.create(f.pool().Replicas(2).Slots(2).Capacity(jobs).Retain(0).Obj())
 	f.awaitPool(ready("2/2"))
+	f.patch(f.getPool(), `{"spec":{"suspend":true}}`)
 	f.createJobs("steady", jobs, "sleep", "0.15")
+	f.patch(f.getPool(), `{"spec":{"suspend":false}}`)
 	f.awaitPool(HaveField("Status.ProcessedJobs", HaveValue(BeNumerically(">", 50))))
 	before := leader(f)
 
