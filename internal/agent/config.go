@@ -58,6 +58,9 @@ type Config struct {
 
 // timing has the durations that the operator does not decide.
 type timing struct {
+	// answer bounds the wait for a host to take a connection: where the pod of a leader that has ended is gone, nobody
+	// refuses one.
+	answer time.Duration
 	// connect bounds a try to reach the operator, welcome the wait for its answer to a Hello: it has to
 	// ask others who the agent is.
 	connect, welcome time.Duration
@@ -78,6 +81,7 @@ type timing struct {
 
 func defaultTiming() timing {
 	return timing{
+		answer:   500 * time.Millisecond,
 		connect:  2 * time.Second,
 		welcome:  10 * time.Second,
 		retryMin: 100 * time.Millisecond,

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net"
 	"os"
 	"strings"
 	"sync"
@@ -97,6 +98,9 @@ func (a *Agent) dial(address string) (*grpc.ClientConn, error) {
 		})),
 		grpc.WithPerRPCCredentials(bearer(strings.TrimSpace(string(content)))),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxReceived)),
+		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
+			return (&net.Dialer{Timeout: a.timing.answer}).DialContext(ctx, "tcp", address)
+		}),
 		// The container's environment is the user's: its proxy and settings are not for this.
 		grpc.WithNoProxy(),
 		grpc.WithDisableServiceConfig(),

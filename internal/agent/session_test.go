@@ -2,11 +2,14 @@ package agent
 
 import (
 	"errors"
+	"fmt"
+	"net"
 	"os"
 	"strings"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -270,6 +273,40 @@ func TestTheNextAddressIsDialled(t *testing.T) {
 	o := newOperator(t)
 	c := testConfig(t, o)
 	c.Addresses = []string{"127.0.0.1:1", o.address}
+	runAgent(t, c, &lockedBuffer{})
+	o.accepted()
+}
+
+// deaf is an address where nobody takes a connection, nor refuses one: its queue is full.
+func deaf(t *testing.T) string {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Close(fd) })
+	if err := errors.Join(unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(fd, 0)); err != nil {
+		t.Fatal(err)
+	}
+	name, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := fmt.Sprintf("127.0.0.1:%d", name.(*unix.SockaddrInet4).Port)
+	for {
+		conn, err := net.DialTimeout("tcp", address, 50*time.Millisecond)
+		if err != nil {
+			return address
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+	}
+}
+
+func TestAHostThatDoesNotAnswerIsNotWaitedForAsLongAsAnOperator(t *testing.T) {
+	o := newOperator(t)
+	c := testConfig(t, o)
+	c.Addresses = []string{deaf(t), o.address}
+	c.timing.answer, c.timing.connect = 10*time.Millisecond, 2*patience
 	runAgent(t, c, &lockedBuffer{})
 	o.accepted()
 }
