@@ -307,8 +307,12 @@ func TestAHostThatDoesNotAnswerIsNotWaitedForAsLongAsAnOperator(t *testing.T) {
 	c := testConfig(t, o)
 	c.Addresses = []string{deaf(t), o.address}
 	c.timing.answer, c.timing.connect = 10*time.Millisecond, 2*patience
+	began := time.Now()
 	runAgent(t, c, &lockedBuffer{})
 	o.accepted()
+	if took := time.Since(began); took > patience/3 { // gRPC gives up after 20 s by itself
+		t.Errorf("it took %v to try the next address", took)
+	}
 }
 
 func TestDrainWaitsUntilAllIsSettled(t *testing.T) {
