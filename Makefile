@@ -79,7 +79,7 @@ verify: generate ## Generate, then fail if that changed a file, or if a file is 
 ##@ Tests
 
 .PHONY: test
-test: test-unit test-integration test-scale test-faults test-e2e ## Run all tests; E2E=0 leaves out those that need a cluster.
+test: test-unit test-integration test-scale test-process test-e2e ## Run all tests; E2E=0 leaves out those that need a cluster.
 
 .PHONY: test-unit
 test-unit: ## Run the unit tests, with the race detector.
@@ -100,11 +100,11 @@ test-scale: ## Run the operator with 500 simulated workers, against a real API s
 	go test -count=1 -timeout=15m ./test/scale/...
 
 # Without the race detector: the programs are built apart, and 10,000 Jobs are made.
-.PHONY: test-faults
-test-faults: ## Run operators and agents as processes, and have parts of them fail; also with those of the version before.
+.PHONY: test-process
+test-process: ## Run operators and agents as processes, and have parts of them fail; also with those of the version before.
 	KUBEBUILDER_ASSETS=$$($(MAKE) -s envtest-assets); export KUBEBUILDER_ASSETS; \
 	PREVIOUS=$$($(MAKE) -s previous); export PREVIOUS; \
-	go test -count=1 -timeout=15m ./test/faults/...
+	go test -count=1 -timeout=15m ./test/process/...
 
 .PHONY: test-e2e
 test-e2e: ## Run the end-to-end tests on a real cluster, which is started if need be.
@@ -122,7 +122,7 @@ soak: ## Run what takes longer than a test should: more seeds, and ten times the
 	go test -count=1 -timeout=60m ./internal/engine -run TestSimulation -sim.seeds=30000
 	@env=$$($(MAKE) -s cluster-env); eval "$$env"; set -x; \
 	SOAK=1 go test -count=1 -timeout=60m ./test/e2e/ -run TestManyJobs
-	SOAK=1 $(MAKE) test-faults
+	SOAK=1 $(MAKE) test-process
 
 .PHONY: bench-lib
 bench-lib: ## Compare the library with its peers: prints tables, writes build/bench-lib.json.

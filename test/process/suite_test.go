@@ -1,6 +1,6 @@
-// Package faults tests what happens when a part of the system fails, is replaced or is of another version: real
+// Package process tests what happens when a part of the system fails, is replaced or is of another version: real
 // operators and real agents, each a process, with a real API server. The tests play the scheduler and the kubelet.
-package faults
+package process
 
 import (
 	"fmt"
@@ -42,11 +42,11 @@ func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
 	if os.Getenv(previousVariable) == "" {
-		fmt.Fprintln(os.Stderr, previousVariable+` must name the folder that "make previous" prints: "make test-faults" sets it`)
+		fmt.Fprintln(os.Stderr, previousVariable+` must name the folder that "make previous" prints: "make test-process" sets it`)
 		return 1
 	}
 	previous = programsIn(os.Getenv(previousVariable))
-	folder, err := os.MkdirTemp("", "faults")
+	folder, err := os.MkdirTemp("", "process")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
