@@ -6,11 +6,13 @@ import (
 	"testing"
 	"time"
 
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
 	pb "github.com/workerpool-dev/workerpool/internal/dispatch/dispatchpb"
 	"github.com/workerpool-dev/workerpool/internal/testutil"
+	"github.com/workerpool-dev/workerpool/test/simulated"
 )
 
 const (
@@ -26,24 +28,24 @@ const (
 
 func TestJobsRunOnceEachWhileTheirPoolGrowsAndShrinks(t *testing.T) {
 	l := newLedger()
-	f := setup(t, 0, l.work)
-	f.audit.allow(bound{live: many, all: many})
+	f := setup(t, 0, l)
+	f.audit.Allow(simulated.Bound{Live: many, All: many})
 	f.scale(many)
 	f.submit("short", shortJobs)
-	f.audit.await(t, "all ready", settled(many))
+	f.audit.Await(t, "all ready", settled(many))
 	f.submit("held", heldJobs)
 	l.awaitHeld(t, heldJobs)
 	f.awaitProcessed(shortJobs)
 
 	f.scale(left)
-	f.audit.await(t, "all too many deleted", live(left))
+	f.audit.Await(t, "all too many deleted", live(left))
 	f.submit("late", lateJobs)
-	f.audit.await(t, "only busy ones left", atMost(heldJobs))
+	f.audit.Await(t, "only busy ones left", atMost(heldJobs))
 	close(l.release)
-	f.audit.await(t, "50 left", settled(left))
+	f.audit.Await(t, "50 left", settled(left))
 	f.awaitProcessed(shortJobs + heldJobs + lateJobs)
 	f.expectEachOnce(l)
-	if _, busy := f.nodes.trouble(); busy < heldJobs-left {
+	if _, busy := f.nodes.Trouble(); busy < heldJobs-left {
 		t.Errorf("%d busy workers were drained, want %d", busy, heldJobs-left)
 	}
 	f.end(many)
@@ -65,13 +67,16 @@ func newLedger() *ledger {
 	return &ledger{release: make(chan struct{}), starts: map[string]int{}, changed: make(chan struct{})}
 }
 
-// work is the agents': an attempt of a held Job lasts until the release, and others end by themselves.
-func (l *ledger) work(a *pb.Assignment, ended func()) {
+// End is simulated.Work's.
+func (l *ledger) End(types.NamespacedName, *pb.Assignment) {}
+
+// Begin is simulated.Work's: an attempt of a held Job lasts until the release, and others end by themselves.
+func (l *ledger) Begin(_ types.NamespacedName, a *pb.Assignment, ended func(exitCode int32)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.starts[a.GetToken().GetJobUid()]++
 	if a.GetArgv()[0] != "held" {
-		time.AfterFunc(shortest*time.Duration(1+len(l.starts)%10), ended)
+		time.AfterFunc(shortest*time.Duration(1+len(l.starts)%10), func() { ended(0) })
 		return
 	}
 	l.held++
@@ -79,7 +84,7 @@ func (l *ledger) work(a *pb.Assignment, ended func()) {
 	l.changed = make(chan struct{})
 	go func() {
 		<-l.release
-		ended()
+		ended(0)
 	}()
 }
 

@@ -3,6 +3,8 @@ package scale
 import (
 	"testing"
 	"time"
+
+	"github.com/workerpool-dev/workerpool/test/simulated"
 )
 
 const (
@@ -15,14 +17,14 @@ const (
 )
 
 func TestScalingMakesNoMoreWorkersThanWanted(t *testing.T) {
-	f := setup(t, 0, noWork)
-	f.audit.allow(bound{live: many, all: many})
+	f := setup(t, 0, noWork{})
+	f.audit.Allow(simulated.Bound{Live: many, All: many})
 	f.scale(many)
-	f.audit.await(t, "all made", made(many))
-	f.audit.await(t, "all ready", settled(many))
+	f.audit.Await(t, "all made", made(many))
+	f.audit.Await(t, "all ready", settled(many))
 	f.scale(0)
-	f.audit.await(t, "all deleted", live(0))
-	f.audit.await(t, "none left", settled(0))
+	f.audit.Await(t, "all deleted", live(0))
+	f.audit.Await(t, "none left", settled(0))
 	f.end(many)
 }
 
@@ -30,47 +32,53 @@ func TestScalingMakesNoMoreWorkersThanWanted(t *testing.T) {
 // made in vain as long as the name is the same. It would be one too many where the cache shows meanwhile that
 // a lower name has become free.
 func TestScalingMakesNoMoreWorkersThanWantedWhileTheCacheIsBehind(t *testing.T) {
-	f := setup(t, lag, noWork)
-	f.audit.allow(bound{live: many, all: many})
+	f := setup(t, lag, noWork{})
+	f.audit.Allow(simulated.Bound{Live: many, All: many})
 	f.scale(many)
-	f.audit.await(t, "all ready", settled(many))
+	f.audit.Await(t, "all ready", settled(many))
 
-	release := f.nodes.hold()
+	release := f.nodes.Hold()
 	f.scale(fewer)
-	f.audit.await(t, "all too many deleted", live(fewer))
+	f.audit.Await(t, "all too many deleted", live(fewer))
 	release()
-	f.audit.await(t, "some of them gone", atMost(many-some))
+	f.audit.Await(t, "some of them gone", atMost(many-some))
 	// Those that are being deleted have their names still, and others come beside them.
-	f.audit.allow(bound{live: fewer + some, all: many + some})
+	f.audit.Allow(simulated.Bound{Live: fewer + some, All: many + some})
 	f.scale(fewer + some)
-	f.audit.await(t, "some more ready", settled(fewer+some))
+	f.audit.Await(t, "some more ready", settled(fewer+some))
 
-	f.audit.allow(bound{live: fewer + some, all: fewer + some})
+	f.audit.Allow(simulated.Bound{Live: fewer + some, All: fewer + some})
 	f.scale(0)
-	f.audit.await(t, "none left", settled(0))
+	f.audit.Await(t, "none left", settled(0))
 	f.end(many + some)
 }
 
 // settled is when so many pods are ready, and there are no others.
-func settled(n int) func(census) bool {
-	return func(c census) bool { return c.Ready == n && c.Live == n && c.Terminating == 0 }
+func settled(n int) func(simulated.Census) bool {
+	return func(c simulated.Census) bool { return c.Ready == n && c.Live == n && c.Terminating == 0 }
 }
 
 // live is when so many pods are not being deleted.
-func live(n int) func(census) bool { return func(c census) bool { return c.Live == n } }
+func live(n int) func(simulated.Census) bool {
+	return func(c simulated.Census) bool { return c.Live == n }
+}
 
 // made is when there have been so many pods.
-func made(n int) func(census) bool { return func(c census) bool { return c.Made == n } }
+func made(n int) func(simulated.Census) bool {
+	return func(c simulated.Census) bool { return c.Made == n }
+}
 
 // atMost is when there are no more than so many pods, those that are being deleted included.
-func atMost(n int) func(census) bool { return func(c census) bool { return c.Live+c.Terminating <= n } }
+func atMost(n int) func(simulated.Census) bool {
+	return func(c simulated.Census) bool { return c.Live+c.Terminating <= n }
+}
 
 // end deletes the pool, and checks what must hold after each test: nothing went wrong on the nodes, and the
 // operator made so many pods and deleted them, and did not ask for either twice.
 func (f *fixture) end(made int) {
 	f.t.Helper()
 	f.deletePool()
-	now, broken, _ := f.audit.look()
+	now, broken, _ := f.audit.Look()
 	if broken != "" || now.Made != made || now.Live+now.Terminating > 0 {
 		f.t.Errorf("%+v in the end, want %d made and none left; %s", now, made, broken)
 	}
@@ -79,7 +87,7 @@ func (f *fixture) end(made int) {
 			f.t.Errorf("%d requests of the kind %s, want %d", n, kind, made)
 		}
 	}
-	if problems, _ := f.nodes.trouble(); len(problems) > 0 {
+	if problems, _ := f.nodes.Trouble(); len(problems) > 0 {
 		f.t.Errorf("on the nodes: %q", problems)
 	}
 	f.t.Log(f.front)

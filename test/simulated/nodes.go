@@ -1,11 +1,10 @@
-package scale
+package simulated
 
 import (
 	"context"
 	"crypto/x509"
 	"fmt"
 	"net"
-	"strconv"
 	"sync"
 	"testing"
 
@@ -17,27 +16,29 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	pb "github.com/workerpool-dev/workerpool/internal/dispatch/dispatchpb"
+	"github.com/workerpool-dev/workerpool/api/v1alpha1"
 	"github.com/workerpool-dev/workerpool/internal/podspec"
 )
 
 const (
 	nodeCount = 10
 	// nodeLabel tells kwok which nodes are its own.
-	nodeLabel = "scale-test"
+	nodeLabel = "simulated"
 	// requestsAtOnce bounds what the simulated nodes ask the API server for at once.
 	requestsAtOnce = 16
 )
 
-// nodes are what a cluster has beside its API server and kwok: a scheduler, what the kubelets do with
+// Nodes are what a cluster has beside its API server and kwok: a scheduler, what the kubelets do with
 // processes, and the agents in the pods.
-type nodes struct {
-	client    client.Client
-	namespace string
-	// service and operator are where agents dial and where that leads.
-	service, operator string
-	// work is the agents'.
-	work func(a *pb.Assignment, ended func())
+type Nodes struct {
+	// Client reaches the API server.
+	Client client.Client
+	// Label is that of the nodes that StartKwok has made.
+	Label string
+	// Operator tells where agents dial and where that leads. It may change.
+	Operator func() *Operator
+	// Work is the agents'.
+	Work Work
 
 	ctx      context.Context //nolint:containedctx // that of the simulation, for all that it starts
 	running  sync.WaitGroup
@@ -53,8 +54,9 @@ type nodes struct {
 	problems    []string
 }
 
-// simulate plays the nodes for the pods of a watch, until the test ends.
-func simulate(t *testing.T, n *nodes, events watch.Interface) *nodes {
+// Simulate plays the nodes for the pods of a watch, until the test ends.
+func (n *Nodes) Simulate(t *testing.T, events watch.Interface) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	n.ctx, n.requests = ctx, make(chan struct{}, requestsAtOnce)
 	n.bound, n.agents = map[types.UID]bool{}, map[types.UID]*agent{}
@@ -73,10 +75,9 @@ func simulate(t *testing.T, n *nodes, events watch.Interface) *nodes {
 		<-watching
 		n.running.Wait()
 	})
-	return n
 }
 
-func (n *nodes) see(pod *corev1.Pod, gone bool) {
+func (n *Nodes) see(pod *corev1.Pod, gone bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	a := n.agents[pod.UID]
@@ -102,7 +103,7 @@ func (n *nodes) see(pod *corev1.Pod, gone bool) {
 }
 
 // ask makes a request for a pod, which may be gone by now.
-func (n *nodes) ask(what string, request func() error) {
+func (n *Nodes) ask(what string, request func() error) {
 	n.running.Go(func() {
 		n.requests <- struct{}{}
 		err := request()
@@ -115,34 +116,34 @@ func (n *nodes) ask(what string, request func() error) {
 	})
 }
 
-func (n *nodes) problemLocked(format string, args ...any) {
+func (n *Nodes) problemLocked(format string, args ...any) {
 	if len(n.problems) < 10 {
 		n.problems = append(n.problems, fmt.Sprintf(format, args...))
 	}
 }
 
-// trouble is what should not have happened, and how many agents were busy when they were told to end.
-func (n *nodes) trouble() (problems []string, drainedBusy int) {
+// Trouble is what should not have happened, and how many agents were busy when they were told to end.
+func (n *Nodes) Trouble() (problems []string, drainedBusy int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.problems, n.drainedBusy
 }
 
 // bind is the scheduler's part.
-func (n *nodes) bind(pod *corev1.Pod) error {
-	ordinal, err := strconv.Atoi(pod.Name[len(poolName)+1:])
-	if err != nil {
-		return fmt.Errorf("pod %s: %w", pod.Name, err)
+func (n *Nodes) bind(pod *corev1.Pod) error {
+	ordinal, ok := podspec.Ordinal(pod.Labels[v1alpha1.LabelPool], pod.Name)
+	if !ok {
+		return fmt.Errorf("pod %s has no ordinal", pod.Name)
 	}
-	return n.client.SubResource("binding").Create(n.ctx, pod, &corev1.Binding{
-		Target: corev1.ObjectReference{Kind: "Node", Name: nodeName(n.namespace, ordinal%nodeCount)},
+	return n.Client.SubResource("binding").Create(n.ctx, pod, &corev1.Binding{
+		Target: corev1.ObjectReference{Kind: "Node", Name: nodeName(n.Label, ordinal%nodeCount)},
 	})
 }
 
 func nodeName(namespace string, i int) string { return fmt.Sprintf("%s-%d", namespace, i) }
 
 // newAgentLocked starts the process of a pod.
-func (n *nodes) newAgentLocked(pod *corev1.Pod) *agent {
+func (n *Nodes) newAgentLocked(pod *corev1.Pod) *agent {
 	env := map[string]string{}
 	for _, v := range podspec.JobContainer(pod).Env {
 		env[v.Name] = v.Value
@@ -153,8 +154,8 @@ func (n *nodes) newAgentLocked(pod *corev1.Pod) *agent {
 	}
 	ctx, stop := context.WithCancel(n.ctx)
 	a := &agent{
-		instance: string(pod.UID), slots: podspec.Slots(pod), address: n.service, roots: roots,
-		dial: n.dial, work: n.work, stop: stop,
+		pod: client.ObjectKeyFromObject(pod), instance: string(pod.UID), slots: podspec.Slots(pod),
+		address: n.Operator().Service, roots: roots, dial: n.dial, work: n.Work, stop: stop,
 		welcomed: sync.OnceFunc(func() { n.ask("make ready", func() error { return n.patch(pod, ready) }) }),
 		running:  map[key]*attempt{}, results: map[key]*attempt{}, changed: make(chan struct{}, 1),
 	}
@@ -170,8 +171,8 @@ func (n *nodes) newAgentLocked(pod *corev1.Pod) *agent {
 	return a
 }
 
-// hold keeps processes from ending until the release.
-func (n *nodes) hold() (release func()) {
+// Hold keeps processes from ending until the release.
+func (n *Nodes) Hold() (release func()) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.held = make(chan struct{})
@@ -179,7 +180,7 @@ func (n *nodes) hold() (release func()) {
 }
 
 // mayEnd waits while processes are kept from ending. It is false if the test ends before.
-func (n *nodes) mayEnd() bool {
+func (n *Nodes) mayEnd() bool {
 	n.mu.Lock()
 	held := n.held
 	n.mu.Unlock()
@@ -195,13 +196,13 @@ func (n *nodes) mayEnd() bool {
 }
 
 // start runs an agent, once there is a token for it, in the background.
-func (n *nodes) start(ctx context.Context, pod *corev1.Pod, a *agent) error {
+func (n *Nodes) start(ctx context.Context, pod *corev1.Pod, a *agent) error {
 	request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{
 		Audiences:      []string{podspec.Audience},
 		BoundObjectRef: &authenticationv1.BoundObjectReference{APIVersion: "v1", Kind: "Pod", Name: pod.Name, UID: pod.UID},
 	}}
 	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Spec.ServiceAccountName}}
-	if err := n.client.SubResource("token").Create(n.ctx, account, request); err != nil {
+	if err := n.Client.SubResource("token").Create(n.ctx, account, request); err != nil {
 		return err
 	}
 	a.token = bearer(request.Status.Token)
@@ -210,11 +211,12 @@ func (n *nodes) start(ctx context.Context, pod *corev1.Pod, a *agent) error {
 }
 
 // dial leads from the Service that agents dial to the operator.
-func (n *nodes) dial(ctx context.Context, address string) (net.Conn, error) {
-	if address != n.service {
+func (n *Nodes) dial(ctx context.Context, address string) (net.Conn, error) {
+	operator := n.Operator()
+	if address != operator.Service {
 		return nil, fmt.Errorf("nobody is at %s", address)
 	}
-	return (&net.Dialer{}).DialContext(ctx, "tcp", n.operator)
+	return (&net.Dialer{}).DialContext(ctx, "tcp", operator.Address)
 }
 
 const (
@@ -223,7 +225,7 @@ const (
 )
 
 // patch the status of a pod, as the kubelet does, if it is that very pod still.
-func (n *nodes) patch(pod *corev1.Pod, status string) error {
+func (n *Nodes) patch(pod *corev1.Pod, status string) error {
 	uid := fmt.Sprintf(`{"metadata":{"uid":%q},`, pod.UID)
-	return n.client.Status().Patch(n.ctx, pod.DeepCopy(), client.RawPatch(types.StrategicMergePatchType, []byte(uid+status[1:])))
+	return n.Client.Status().Patch(n.ctx, pod.DeepCopy(), client.RawPatch(types.StrategicMergePatchType, []byte(uid+status[1:])))
 }

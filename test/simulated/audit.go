@@ -1,4 +1,4 @@
-package scale
+package simulated
 
 import (
 	"context"
@@ -16,21 +16,24 @@ import (
 	"github.com/workerpool-dev/workerpool/internal/podspec"
 )
 
-// audit follows a pool's pods on a watch of its own. The API server shows it each change, in order and at
+// patience is how long anything may take on a busy machine. Nothing waits for it to pass.
+const patience = 2 * time.Minute
+
+// Audit follows a pool's pods on a watch of its own. The API server shows it each change, in order and at
 // once, so it sees every state that the pool was ever in.
 //
 // What there may be follows from the plan: without a change of the template it makes a worker only while fewer
 // than spec.replicas are live, maxSurge counts in a rollout only, and one that is being deleted does not count
 // as live.
-type audit struct {
+type Audit struct {
 	pool string
 
 	mu   sync.Mutex
 	pods map[types.UID]subject
 	// live has the UID of the live pod of each ordinal.
 	live  map[int]types.UID
-	now   census
-	bound bound
+	now   Census
+	bound Bound
 	// broken is the first rule that was, with the numbers.
 	broken string
 	// changed is closed, and another one made, when now has changed.
@@ -42,32 +45,38 @@ type subject struct {
 	terminating, ready bool
 }
 
-// census counts pods.
-type census struct {
+// Census counts pods.
+type Census struct {
 	// Live ones are not being deleted; Ready are those of them that are.
 	Live, Ready, Terminating int
 	// Made are all that there ever were.
 	Made int
 }
 
-// bound is what there may be at any moment: of live pods, and of those that exist.
-type bound struct{ live, all int }
+// Bound is what there may be at any moment: of live pods, and of those that exist.
+type Bound struct{ Live, All int }
 
-// follow audits until the watch ends.
-func follow(pool string, events watch.Interface) *audit {
-	a := &audit{
+// NewAudit makes one that is shown the pool's pods by See.
+func NewAudit(pool string) *Audit {
+	return &Audit{
 		pool: pool, pods: map[types.UID]subject{}, live: map[int]types.UID{}, changed: make(chan struct{}),
 	}
+}
+
+// Follow audits until the watch ends.
+func Follow(pool string, events watch.Interface) *Audit {
+	a := NewAudit(pool)
 	go func() {
 		for event := range events.ResultChan() {
-			a.see(event)
+			a.See(event)
 		}
-		a.fail("the watch has ended")
+		a.Fail("the watch has ended")
 	}()
 	return a
 }
 
-func (a *audit) see(event watch.Event) {
+// See takes in the next change of a pod.
+func (a *Audit) See(event watch.Event) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	pod, ok := event.Object.(*corev1.Pod)
@@ -80,13 +89,13 @@ func (a *audit) see(event watch.Event) {
 	} else {
 		a.putLocked(pod)
 	}
-	if a.now.Live > a.bound.live || a.now.Live+a.now.Terminating > a.bound.all {
+	if a.now.Live > a.bound.Live || a.now.Live+a.now.Terminating > a.bound.All {
 		a.violatedLocked("%+v with %s, and there may be %+v", a.now, pod.Name, a.bound)
 	}
 	a.wakeLocked()
 }
 
-func (a *audit) putLocked(pod *corev1.Pod) {
+func (a *Audit) putLocked(pod *corev1.Pod) {
 	if _, known := a.pods[pod.UID]; !known {
 		a.now.Made++
 	}
@@ -111,7 +120,7 @@ func (a *audit) putLocked(pod *corev1.Pod) {
 	}
 }
 
-func (a *audit) dropLocked(uid types.UID) {
+func (a *Audit) dropLocked(uid types.UID) {
 	s, known := a.pods[uid]
 	switch {
 	case !known:
@@ -137,47 +146,48 @@ func isReady(pod *corev1.Pod) bool {
 	return false
 }
 
-func (a *audit) violatedLocked(format string, args ...any) {
+func (a *Audit) violatedLocked(format string, args ...any) {
 	if a.broken == "" {
 		a.broken = fmt.Sprintf(format, args...)
 	}
 	a.wakeLocked()
 }
 
-// fail has whoever waits give up.
-func (a *audit) fail(format string, args ...any) {
+// Fail has whoever waits give up.
+func (a *Audit) Fail(format string, args ...any) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.violatedLocked(format, args...)
 }
 
-func (a *audit) wakeLocked() {
+func (a *Audit) wakeLocked() {
 	close(a.changed)
 	a.changed = make(chan struct{})
 }
 
-// allow sets what there may be from now on.
-func (a *audit) allow(b bound) {
+// Allow sets what there may be from now on.
+func (a *Audit) Allow(b Bound) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.bound = b
 }
 
-func (a *audit) look() (now census, broken string, changed <-chan struct{}) {
+// Look is what there is now, what rule was broken, and what tells that it is over.
+func (a *Audit) Look() (now Census, broken string, changed <-chan struct{}) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.now, a.broken, a.changed
 }
 
-// await waits until the pods are as they should be, and returns after how long. It ends the test if a rule was
+// Await waits until the pods are as they should be, and returns after how long. It ends the test if a rule was
 // broken.
-func (a *audit) await(t *testing.T, what string, is func(census) bool) time.Duration {
+func (a *Audit) Await(t *testing.T, what string, is func(Census) bool) time.Duration {
 	t.Helper()
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	for {
-		now, broken, changed := a.look()
+		now, broken, changed := a.Look()
 		if broken != "" {
 			t.Fatalf("before %s: %s", what, broken)
 		}

@@ -1,6 +1,7 @@
-package scale
+package simulated
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -11,16 +12,28 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
+	grpcstatus "google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/workerpool-dev/workerpool/internal/certs"
 	pb "github.com/workerpool-dev/workerpool/internal/dispatch/dispatchpb"
 )
 
-// agent speaks the wire as the real one does, and starts no process: an attempt ends, with exit code 0, when its
-// work says so.
+// Work is what the agents' attempts do, in place of processes.
+type Work interface {
+	// Begin is called when an attempt starts in a pod. It has ended called at the attempt's end, with the exit code, by
+	// another goroutine; after the attempt was ended by its agent that does nothing.
+	Begin(pod types.NamespacedName, a *pb.Assignment, ended func(exitCode int32))
+	// End is called when an attempt has ended, in whatever way.
+	End(pod types.NamespacedName, a *pb.Assignment)
+}
+
+// agent speaks the wire as the real one does, and starts no process.
 type agent struct {
+	pod      types.NamespacedName
 	instance string
 	slots    int
 	// address, roots and token are as the pod's environment and volume have them; dial reaches the address.
@@ -28,14 +41,18 @@ type agent struct {
 	roots   *x509.CertPool
 	token   bearer
 	dial    func(ctx context.Context, address string) (net.Conn, error)
-	// work begins an attempt and has ended called at its end.
-	work func(a *pb.Assignment, ended func())
+	work    Work
 	// welcomed is called when a leader has accepted the agent.
 	welcomed func()
 	// stop ends the agent when it has drained.
 	stop context.CancelFunc
 
-	mu      sync.Mutex
+	mu sync.Mutex
+	// epoch is the highest of a leader that was accepted. fence ends what is not recorded when no leader has been
+	// heard for its time.
+	epoch   *pb.Epoch
+	fence   *time.Timer
+	fenced  time.Duration
 	running map[key]*attempt
 	results map[key]*attempt
 	// sent are the results that this session has been told.
@@ -61,6 +78,8 @@ type attempt struct {
 	assignment     *pb.Assignment
 	started, ended time.Time
 	outcome        pb.Outcome
+	exitCode       int32
+	recorded       bool
 }
 
 // bearer is the token of a session.
@@ -80,12 +99,16 @@ const redialPause = 500 * time.Millisecond
 // run keeps a session until the context ends. Once it has drained the agent ends it itself.
 func (a *agent) run(ctx context.Context) {
 	for ctx.Err() == nil {
-		_ = a.converse(ctx) // whatever it was, the next try tells
+		err := a.converse(ctx) // whatever it was, the next try tells
+		if code := grpcstatus.Code(err); code == codes.Unauthenticated || code == codes.PermissionDenied {
+			a.endAll(func(*attempt) bool { return true })
+		}
 		select {
 		case <-time.After(redialPause):
 		case <-ctx.Done():
 		}
 	}
+	a.endAll(func(*attempt) bool { return true })
 }
 
 func (a *agent) converse(ctx context.Context) error {
@@ -117,17 +140,59 @@ func (a *agent) converse(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("be welcomed: %w", err)
 	}
-	if m.GetWelcome() == nil {
-		return errors.New("the first message is no Welcome")
+	if err := a.accept(m.GetWelcome()); err != nil {
+		return err
 	}
 	a.welcomed()
 	heartbeat := m.GetWelcome().GetHeartbeatInterval().AsDuration()
 	sending.Go(func() { a.report(ctx, stream, heartbeat) })
 	for err == nil {
+		a.hear()
 		a.act(m)
 		m, err = stream.Recv()
 	}
 	return fmt.Errorf("receive: %w", err)
+}
+
+// accept takes the sender of a Welcome for the leader, unless it met a later one before.
+func (a *agent) accept(welcome *pb.Welcome) error {
+	if welcome == nil {
+		return errors.New("the first message is no Welcome")
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	epoch := welcome.GetEpoch()
+	if before(epoch, a.epoch) {
+		return fmt.Errorf("refuse a leader: epoch %v is lower than %v", epoch, a.epoch)
+	}
+	a.epoch, a.fenced = epoch, welcome.GetFenceTimeout().AsDuration()
+	return nil
+}
+
+func before(a, b *pb.Epoch) bool {
+	return cmp.Or(cmp.Compare(a.GetLeaseCreatedMicros(), b.GetLeaseCreatedMicros()),
+		cmp.Compare(a.GetLeaseTransitions(), b.GetLeaseTransitions())) < 0
+}
+
+// hear begins the fence's time anew.
+func (a *agent) hear() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.fence != nil {
+		a.fence.Stop()
+	}
+	a.fence = time.AfterFunc(a.fenced, func() { a.endAll(func(at *attempt) bool { return !at.recorded }) })
+}
+
+// endAll cuts attempts off.
+func (a *agent) endAll(which func(*attempt) bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for k, at := range a.running {
+		if which(at) {
+			a.endLocked(k, pb.Outcome_OUTCOME_INTERRUPTED, 0)
+		}
+	}
 }
 
 // report says what has changed, and at each heartbeat all that runs.
@@ -158,6 +223,7 @@ func (a *agent) hello() *pb.AgentMessage {
 	running, results := a.stateLocked()
 	return &pb.AgentMessage{Message: &pb.AgentMessage_Hello{Hello: &pb.Hello{
 		Protocol: 1, AgentVersion: "simulated", Instance: a.instance, Running: running, Results: results, Draining: a.draining,
+		Epoch: a.epoch,
 	}}}
 }
 
@@ -175,7 +241,7 @@ func (a *agent) stateLocked() (running []*pb.Running, results []*pb.Result) {
 		}
 		a.sent[k] = true
 		results = append(results, &pb.Result{
-			Token: at.assignment.GetToken(), JobName: at.assignment.GetJobName(), Outcome: at.outcome,
+			Token: at.assignment.GetToken(), JobName: at.assignment.GetJobName(), Outcome: at.outcome, ExitCode: at.exitCode,
 			StartedAgo: durationpb.New(now.Sub(at.started)), EndedAgo: durationpb.New(now.Sub(at.ended)),
 		})
 	}
@@ -192,7 +258,12 @@ func (a *agent) act(m *pb.OperatorMessage) {
 		a.assignLocked(assignment)
 	}
 	for _, kill := range m.GetKills() {
-		a.endLocked(keyOf(kill.GetToken()), pb.Outcome_OUTCOME_KILLED)
+		a.endLocked(keyOf(kill.GetToken()), pb.Outcome_OUTCOME_KILLED, 0)
+	}
+	for _, token := range m.GetRecorded() {
+		if at := a.running[keyOf(token)]; at != nil {
+			at.recorded = true
+		}
 	}
 	a.seen = m.GetSequence()
 	a.changedLocked()
@@ -205,20 +276,21 @@ func (a *agent) assignLocked(assignment *pb.Assignment) {
 		return
 	}
 	a.running[k] = &attempt{assignment: assignment, started: time.Now()}
-	a.work(assignment, func() {
+	a.work.Begin(a.pod, assignment, func(exitCode int32) {
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		a.endLocked(k, pb.Outcome_OUTCOME_EXITED)
+		a.endLocked(k, pb.Outcome_OUTCOME_EXITED, exitCode)
 	})
 }
 
-func (a *agent) endLocked(k key, outcome pb.Outcome) {
+func (a *agent) endLocked(k key, outcome pb.Outcome, exitCode int32) {
 	at := a.running[k]
 	if at == nil {
 		return
 	}
 	delete(a.running, k)
-	at.ended, at.outcome = time.Now(), outcome
+	at.ended, at.outcome, at.exitCode = time.Now(), outcome, exitCode
+	a.work.End(a.pod, at.assignment)
 	a.results[k] = at
 	a.changedLocked()
 }
