@@ -3,6 +3,7 @@ package simulated
 import (
 	"context"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net"
 	"sync"
@@ -47,6 +48,9 @@ type Nodes struct {
 	mu     sync.Mutex
 	bound  map[types.UID]bool
 	agents map[types.UID]*agent
+	// isolated are the pods that nobody can reach, and connections the latest of each other one.
+	isolated    map[types.UID]bool
+	connections map[types.UID]net.Conn
 	// held, if not nil, is what processes wait for before they end.
 	held chan struct{}
 	// drainedBusy counts the agents that were told to end while they had something to do.
@@ -60,6 +64,7 @@ func (n *Nodes) Simulate(t *testing.T, events watch.Interface) {
 	ctx, cancel := context.WithCancel(context.Background())
 	n.ctx, n.requests = ctx, make(chan struct{}, requestsAtOnce)
 	n.bound, n.agents = map[types.UID]bool{}, map[types.UID]*agent{}
+	n.isolated, n.connections = map[types.UID]bool{}, map[types.UID]net.Conn{}
 	watching := make(chan struct{})
 	go func() {
 		defer close(watching)
@@ -84,10 +89,13 @@ func (n *Nodes) see(pod *corev1.Pod, gone bool) {
 	switch {
 	case gone && a != nil:
 		if !a.hasDrained() {
-			n.problemLocked("pod %s was removed under its agent", pod.Name)
+			if !n.isolated[pod.UID] {
+				n.problemLocked("pod %s/%s was removed under its agent", pod.Namespace, pod.Name)
+			}
 			a.stop()
 		}
 		delete(n.agents, pod.UID)
+		delete(n.connections, pod.UID)
 		return
 	case gone:
 		return
@@ -155,7 +163,8 @@ func (n *Nodes) newAgentLocked(pod *corev1.Pod) *agent {
 	ctx, stop := context.WithCancel(n.ctx)
 	a := &agent{
 		pod: client.ObjectKeyFromObject(pod), instance: string(pod.UID), slots: podspec.Slots(pod),
-		address: n.Operator().Service, roots: roots, dial: n.dial, work: n.Work, stop: stop,
+		address: n.Operator().Service, roots: roots, work: n.Work, stop: stop,
+		dial:     func(ctx context.Context, address string) (net.Conn, error) { return n.dial(ctx, pod.UID, address) },
 		welcomed: sync.OnceFunc(func() { n.ask("make ready", func() error { return n.patch(pod, ready) }) }),
 		running:  map[key]*attempt{}, results: map[key]*attempt{}, changed: make(chan struct{}, 1),
 	}
@@ -211,12 +220,32 @@ func (n *Nodes) start(ctx context.Context, pod *corev1.Pod, a *agent) error {
 }
 
 // dial leads from the Service that agents dial to the operator.
-func (n *Nodes) dial(ctx context.Context, address string) (net.Conn, error) {
+func (n *Nodes) dial(ctx context.Context, pod types.UID, address string) (net.Conn, error) {
 	operator := n.Operator()
 	if address != operator.Service {
 		return nil, fmt.Errorf("nobody is at %s", address)
 	}
-	return (&net.Dialer{}).DialContext(ctx, "tcp", operator.Address)
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", operator.Address)
+	if err != nil {
+		return nil, err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.isolated[pod] {
+		return nil, errors.Join(errors.New("the network is down"), conn.Close())
+	}
+	n.connections[pod] = conn
+	return conn, nil
+}
+
+// Isolate has the agent of a pod reach nobody, from now on.
+func (n *Nodes) Isolate(pod types.UID) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.isolated[pod] = true
+	if conn := n.connections[pod]; conn != nil {
+		_ = conn.Close()
+	}
 }
 
 const (
