@@ -85,11 +85,19 @@ func (r *Reconciler) remove(ctx context.Context, pod *corev1.Pod, intent Intent)
 		options = append(options, client.GracePeriodSeconds(giveUpGraceSeconds))
 	}
 	err := r.client.Delete(ctx, pod, options...)
-	// Not found, or a conflict with the UID: this very pod is gone already, and the cache will show it.
-	if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
-		return fmt.Errorf("delete pod %q: %w", pod.Name, err)
+	// Where this very pod is gone already, the cache will show it.
+	if err == nil || apierrors.IsNotFound(err) || apierrors.IsConflict(err) && r.replaced(ctx, pod) {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("delete pod %q: %w", pod.Name, err)
+}
+
+// replaced tells whether a pod is gone for sure. A conflict alone does not prove it: there are others than that with
+// the UID.
+func (r *Reconciler) replaced(ctx context.Context, pod *corev1.Pod) bool {
+	live := &corev1.Pod{}
+	err := r.apiReader.Get(ctx, client.ObjectKeyFromObject(pod), live)
+	return apierrors.IsNotFound(err) || err == nil && live.UID != pod.UID
 }
 
 // create makes workers in batches that double, and stops after the first batch with a failure: what

@@ -8,7 +8,9 @@ import (
 
 	. "github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
@@ -18,6 +20,16 @@ import (
 )
 
 func TestAWorkerThatCannotBeDeletedDoesNotCountAsDeleted(t *testing.T) {
+	for name, err := range map[string]error{
+		"error":    errors.New("not now, demo-1"),
+		"conflict": apierrors.NewConflict(schema.GroupResource{Resource: "pods"}, "demo-1", errors.New("not now")),
+	} {
+		t.Run(name, func(t *testing.T) { testUndeletable(t, err) })
+	}
+}
+
+func testUndeletable(t *testing.T, refusal error) {
+	t.Helper()
 	g := NewWithT(t)
 	const workers, refused = removesAtOnce + 2, "demo-1"
 	var pods []client.Object
@@ -30,7 +42,7 @@ func TestAWorkerThatCannotBeDeletedDoesNotCountAsDeleted(t *testing.T) {
 	down := true
 	remove := func(ctx context.Context, c client.WithWatch, o client.Object, options ...client.DeleteOption) error {
 		if down && o.GetName() == refused {
-			return errors.New("not now")
+			return refusal
 		}
 		return c.Delete(ctx, o, options...)
 	}
@@ -50,4 +62,19 @@ func TestAWorkerThatCannotBeDeletedDoesNotCountAsDeleted(t *testing.T) {
 	left := &corev1.PodList{}
 	g.Expect(c.List(t.Context(), left)).To(Succeed())
 	g.Expect(left.Items).To(BeEmpty())
+}
+
+func TestAWorkerWhoseNameAnotherPodHasByNowCountsAsDeleted(t *testing.T) {
+	g := NewWithT(t)
+	other := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "demo-0", UID: "other"}}
+	conflict := func(context.Context, client.WithWatch, client.Object, ...client.DeleteOption) error {
+		return apierrors.NewConflict(schema.GroupResource{Resource: "pods"}, "demo-0", errors.New("the UID is another"))
+	}
+	c := fake.NewClientBuilder().WithScheme(testutil.Scheme()).WithObjects(other).WithInterceptorFuncs(interceptor.Funcs{Delete: conflict}).Build()
+	r := New(c, c, newFakeEngine(), nil, agent, nil)
+	s := &scope{
+		pool: testutil.MakePool("ns", "demo").Obj(), key: types.NamespacedName{Namespace: "ns", Name: "demo"}, memory: newMemory("uid"),
+	}
+	g.Expect(r.execute(t.Context(), s, []Intent{{Action: Delete, UID: "mine"}})).To(Succeed())
+	g.Expect(s.memory.deleted).To(HaveKey(types.UID("mine")))
 }
