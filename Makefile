@@ -79,7 +79,7 @@ verify: generate ## Generate, then fail if that changed a file, or if a file is 
 ##@ Tests
 
 .PHONY: test
-test: test-unit test-integration test-scale test-process test-e2e ## Run all tests; E2E=0 leaves out those that need a cluster.
+test: test-unit test-integration test-scale test-faults test-process test-e2e ## Run all tests; E2E=0 leaves out those that need a cluster.
 
 .PHONY: test-unit
 test-unit: ## Run the unit tests, with the race detector.
@@ -98,6 +98,15 @@ test-scale: ## Run the operator with 500 simulated workers, against a real API s
 	KUBEBUILDER_ASSETS=$$($(MAKE) -s envtest-assets); export KUBEBUILDER_ASSETS; \
 	KWOK=$$($(MAKE) -s kwok); export KWOK; \
 	go test -count=1 -timeout=15m ./test/scale/...
+
+# Many cases wait at the same time: they are as many as the machine can bear, not as many as it has processors.
+FAULTS_PARALLEL ?= 24
+
+.PHONY: test-faults
+test-faults: ## Run the operator against an API server that fails at each kind of write; FAULTS has flags for go test.
+	KUBEBUILDER_ASSETS=$$($(MAKE) -s envtest-assets); export KUBEBUILDER_ASSETS; \
+	KWOK=$$($(MAKE) -s kwok); export KWOK; \
+	go test -count=1 -timeout=15m -parallel=$(FAULTS_PARALLEL) ./test/faults/... $(FAULTS)
 
 # Without the race detector: the programs are built apart, and 10,000 Jobs are made.
 .PHONY: test-process
@@ -120,6 +129,7 @@ endif
 .PHONY: soak
 soak: ## Run what takes longer than a test should: more seeds, and ten times the Jobs; needs a cluster with the operator.
 	go test -count=1 -timeout=60m ./internal/engine -run TestSimulation -sim.seeds=30000
+	@$(MAKE) test-faults FAULTS='-timeout=60m -faults.all'
 	@env=$$($(MAKE) -s cluster-env); eval "$$env"; set -x; \
 	SOAK=1 go test -count=1 -timeout=60m ./test/e2e/ -run TestManyJobs
 	SOAK=1 $(MAKE) test-process

@@ -9,7 +9,6 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
-	eventsv1 "k8s.io/api/events/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/scheme"
@@ -91,8 +90,6 @@ func (r *request) readTyped(body []byte) {
 		if ptr.Deref(o.Spec.HolderIdentity, "") == "" {
 			r.says = "release"
 		}
-	case *eventsv1.Event:
-		r.says = o.Reason
 	case *authenticationv1.TokenReview:
 		r.namespace = namespaceOfToken(o.Spec.Token)
 		r.says = "of a pod"

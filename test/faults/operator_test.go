@@ -20,6 +20,9 @@ const (
 	// gathering is how long a kill waits for other writes that are to be met by one: the operator dies of one kill
 	// while several writes are under way.
 	gathering = 300 * time.Millisecond
+	// minLife is how long each run lasts at the least. What the operator does after a while it would never come to if it
+	// were killed each second.
+	minLife = 3 * time.Second
 	// restartPause is that of the kubelet, which would wait longer.
 	restartPause = 100 * time.Millisecond
 )
@@ -36,7 +39,9 @@ type operator struct {
 
 	mu      sync.Mutex
 	program *simulated.Program
-	pending bool
+	started time.Time
+	// killed is the latest run that was killed, or is about to be.
+	killed *simulated.Program
 	// stopped operators are not started again.
 	stopped bool
 	// exits counts the ends that nobody has asked for.
@@ -66,7 +71,7 @@ func (o *operator) keep() {
 			return
 		}
 		o.mu.Lock()
-		o.program = program
+		o.program, o.started = program, time.Now()
 		stopped := o.stopped
 		o.mu.Unlock()
 		if stopped {
@@ -75,9 +80,7 @@ func (o *operator) keep() {
 		<-program.Ended()
 		o.mu.Lock()
 		stopped = o.stopped
-		killed := o.pending
-		o.pending = false
-		if !stopped && !killed {
+		if !stopped && o.killed != program {
 			o.exits++
 		}
 		o.mu.Unlock()
@@ -104,12 +107,12 @@ func (o *operator) expireLease() {
 func (o *operator) kill() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.pending {
+	program := o.program
+	if o.killed == program {
 		return
 	}
-	o.pending = true
-	program := o.program
-	time.AfterFunc(gathering, func() { program.Signal(syscall.SIGKILL) })
+	o.killed = program
+	time.AfterFunc(max(gathering, minLife-time.Since(o.started)), func() { program.Signal(syscall.SIGKILL) })
 }
 
 // stop ends it in its own time.

@@ -2,6 +2,7 @@ package faults
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -66,8 +67,8 @@ const maxTimeline = 400
 // proxy is what the operator takes for its API server.
 type proxy struct {
 	began time.Time
-	// kill ends the operator soon.
-	kill    func()
+	// kill ends the operator soon: that of a namespace, if it has one of its own.
+	kill    func(namespace string)
 	watches *watches
 
 	mu      sync.Mutex
@@ -145,9 +146,13 @@ func (p *proxy) around(next http.Handler) http.Handler {
 func (p *proxy) write(w http.ResponseWriter, r *http.Request, next http.Handler, asked *request) {
 	f := p.strike(asked)
 	p.note(asked.namespace, "%s (%s) %s", asked.kind(), asked.name, f)
+	left := r.Context()
 	var got *httptest.ResponseRecorder
 	if f == "" || f == timeoutAfter || f == killAfter {
 		got = httptest.NewRecorder()
+		if f != "" { // it takes effect though the client may be gone by then
+			r = r.WithContext(context.WithoutCancel(r.Context()))
+		}
 		next.ServeHTTP(got, r)
 		if f == "" && got.Code >= 300 || f != "" {
 			p.note(asked.namespace, "    answer to %s: %d %s", asked.kind(), got.Code, reasonOf(got.Body.Bytes()))
@@ -168,16 +173,16 @@ func (p *proxy) write(w http.ResponseWriter, r *http.Request, next http.Handler,
 	case internalError:
 		answer(w, http.StatusInternalServerError, metav1.StatusReasonInternalError, "etcdserver: leader changed")
 	case timeoutBefore:
-		wait(r, stall)
+		wait(left, stall)
 		answer(w, http.StatusGatewayTimeout, metav1.StatusReasonTimeout, "request did not complete within the allotted timeout")
 	case timeoutAfter:
-		wait(r, stall)
+		wait(left, stall)
 		panic(http.ErrAbortHandler)
 	case resetBefore:
 		panic(http.ErrAbortHandler)
 	case killBefore, killAfter:
-		p.kill()
-		<-r.Context().Done()
+		p.kill(asked.namespace)
+		<-left.Done()
 		panic(http.ErrAbortHandler)
 	}
 }
@@ -202,12 +207,12 @@ func (p *proxy) strike(asked *request) fault {
 }
 
 // wait returns when the time is over, or the client has given up.
-func wait(r *http.Request, d time.Duration) {
+func wait(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-	case <-r.Context().Done():
+	case <-ctx.Done():
 	}
 }
 

@@ -31,9 +31,7 @@ var scenarios = []scenario{
 	{name: "handled", play: handled}, {name: "suspended", play: suspended}, {name: "expired", play: expired},
 	{name: "retained", play: retained}, {name: "scaled", play: scaled}, {name: "rolled", play: rolled},
 	{name: "deleted", play: deleted}, {name: "namespace", play: namespace}, {name: "named", play: named},
-	{name: "scraped", play: scraped}, {name: "lost", play: lost, kinds: []string{
-		"delete pods given up", "create events WorkerLost", "patch jobs/status lost Running", "patch jobs/status lost Queued Retrying",
-	}},
+	{name: "scraped", play: scraped}, {name: "lost", play: lost, kinds: []string{"delete pods given up"}},
 }
 
 func succeeds(starts int) []outcome {

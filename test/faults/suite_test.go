@@ -30,7 +30,11 @@ import (
 )
 
 // patience is how long anything may take. A write that fails may be tried again after 30 s.
-const patience = time.Minute
+const (
+	patience = time.Minute
+	// slowPatience is for what each kill puts off.
+	slowPatience = 3 * time.Minute
+)
 
 var (
 	env *testutil.Environment
@@ -69,9 +73,11 @@ type harness struct {
 	// url is the proxy's, and metrics where the operator serves them.
 	url, metrics string
 
-	mu       sync.Mutex
-	worlds   map[string]*world
-	operator *operator
+	mu     sync.Mutex
+	worlds map[string]*world
+	// operator is the one that has workers; operators has all, by their own namespaces.
+	operator  *operator
+	operators map[string]*operator
 }
 
 // setup has nodes and no operator yet.
@@ -83,7 +89,7 @@ func setup(t *testing.T) *harness {
 	if err != nil {
 		t.Fatalf("make a client: %v", err)
 	}
-	h := &harness{t: t, client: c, ledger: newLedger(), worlds: map[string]*world{}, metrics: simulated.FreeAddress(t)}
+	h := &harness{t: t, client: c, ledger: newLedger(), worlds: map[string]*world{}, operators: map[string]*operator{}, metrics: simulated.FreeAddress(t)}
 	h.ledger.changed = h.onLedger
 	h.proxy = &proxy{began: time.Now(), watches: newWatches(), records: map[string]*record{}, kill: h.kill}
 	h.url = simulated.NewProxy(t, config, func(r *http.Response) { h.proxy.watches.see(r) }, h.proxy.around)
@@ -131,16 +137,28 @@ func (h *harness) startKwok(config *rest.Config) {
 	})
 }
 
-// startOperator prepares a namespace for an operator and runs it there. What is to happen to its own writes is for
-// writes in that namespace.
-func (h *harness) startOperator(t *testing.T, strikes ...*strike) (*operator, *record) {
+// lead runs the operator that the workers are for.
+func (h *harness) lead(t *testing.T) {
 	t.Helper()
-	file := simulated.NewOperator(t, h.client, env.Namespace(t, nil), manager, h.url)
-	record := h.proxy.follow(file.Namespace, strikes...)
+	o := h.startOperator(t, h.newOperator(t), "--metrics-bind-address="+h.metrics)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.operator = startOperator(t, h.client, file, h.proxy.noteAll, "--metrics-bind-address="+h.metrics)
-	return h.operator, record
+	h.operator = o
+}
+
+// newOperator prepares a namespace for an operator.
+func (h *harness) newOperator(t *testing.T) *simulated.Operator {
+	t.Helper()
+	return simulated.NewOperator(t, h.client, env.Namespace(t, nil), manager, h.url)
+}
+
+func (h *harness) startOperator(t *testing.T, file *simulated.Operator, args ...string) *operator {
+	t.Helper()
+	o := startOperator(t, h.client, file, h.proxy.noteAll, args...)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.operators[file.Namespace] = o
+	return o
 }
 
 func (h *harness) current() *operator {
@@ -149,9 +167,14 @@ func (h *harness) current() *operator {
 	return h.operator
 }
 
-func (h *harness) kill() {
-	h.proxy.noteAll("the operator is to be killed", 1)
-	h.current().kill()
+func (h *harness) kill(namespace string) {
+	h.mu.Lock()
+	o := h.operators[namespace]
+	if o == nil {
+		o = h.operator
+	}
+	h.mu.Unlock()
+	o.kill()
 }
 
 func (h *harness) address() *simulated.Operator { return h.current().file }
@@ -208,14 +231,17 @@ func (h *harness) onLedger(namespace, what string) {
 func (h *harness) play(t *testing.T, sc scenario, quiet map[string]int, strikes ...*strike) (written map[string]int) {
 	t.Helper()
 	w := &world{
-		t: t, h: h, namespace: env.Namespace(t, nil), audit: simulated.NewAudit(poolName), expected: map[string][]outcome{},
+		t: t, h: h, namespace: env.Namespace(t, nil), patience: patience, audit: simulated.NewAudit(poolName), expected: map[string][]outcome{},
 		jobs: map[string]*v1alpha1.Job{}, gone: map[string]bool{}, pods: map[string]*corev1.Pod{}, changed: make(chan struct{}),
+	}
+	if sc.slow() || len(strikes) > 0 && strikes[0].fault.kills() {
+		w.patience = slowPatience
 	}
 	w.record = h.proxy.follow(w.namespace, strikes...)
 	h.mu.Lock()
 	h.worlds[w.namespace] = w
 	h.mu.Unlock()
-	if trouble := w.run(sc, quiet); trouble != "" {
+	if trouble := w.run(sc, quiet); trouble != "" || *only != "" {
 		h.explain(t, w, trouble)
 	}
 	w.clear()
@@ -243,7 +269,10 @@ func (w *world) run(sc scenario, quiet map[string]int) (trouble failure) {
 func (h *harness) explain(t *testing.T, w *world, trouble failure) {
 	t.Helper()
 	h.proxy.look(func() {
-		t.Errorf("%s\nin namespace %s, with %v; the operator was killed or has ended %d times", trouble, w.namespace, w.record.strikes, w.record.kills)
+		if trouble != "" {
+			t.Error(trouble)
+		}
+		t.Logf("in namespace %s, with %v; the operator was killed or has ended %d times", w.namespace, w.record.strikes, w.record.kills)
 		for _, line := range w.record.timeline {
 			t.Log(line)
 		}

@@ -33,7 +33,9 @@ type world struct {
 	h         *harness
 	namespace string
 	record    *record
-	audit     *simulated.Audit
+	// patience is how long anything may take.
+	patience time.Duration
+	audit    *simulated.Audit
 	// expected has what may become of each Job, by name.
 	expected map[string][]outcome
 
@@ -122,7 +124,7 @@ func (w *world) wakeLocked() {
 
 // await waits until something holds. That must not block, and may look at the world.
 func (w *world) await(what string, holds func() bool) {
-	expired := time.After(patience)
+	expired := time.After(w.patience)
 	for {
 		w.mu.Lock()
 		changed, broken := w.changed, w.broken
@@ -140,7 +142,7 @@ func (w *world) await(what string, holds func() bool) {
 		select {
 		case <-changed:
 		case <-expired:
-			w.failf("not after %v: %s", patience, what)
+			w.failf("not after %v: %s", w.patience, what)
 		}
 	}
 }
@@ -348,13 +350,12 @@ func (w *world) checkWrites(quiet map[string]int) {
 	if quiet == nil {
 		return
 	}
-	killed := w.killed()
 	var over []string
 	w.h.proxy.look(func() {
 		for kind, n := range w.record.writes {
-			most := quiet[kind] + 4
-			if killed || strings.Contains(kind, "workerpools/status") {
-				most = 2*quiet[kind] + 6
+			most := (1+w.record.kills)*quiet[kind] + 4
+			if strings.Contains(kind, "workerpools/status") {
+				most += quiet[kind] + 2
 			}
 			if n > most {
 				over = append(over, fmt.Sprintf("%d writes %q, may be %d", n, kind, most))

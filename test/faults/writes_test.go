@@ -146,9 +146,9 @@ func falseFirst(a, b bool) int {
 	return 1
 }
 
-func TestTheWorldConvergesAfterAFaultAtAnyWrite(t *testing.T) {
+func TestTheWorldConvergesAfterAnyFault(t *testing.T) {
 	h := setup(t)
-	h.startOperator(t)
+	h.lead(t)
 	written := quietRuns(t, h)
 	if t.Failed() {
 		return
@@ -170,6 +170,7 @@ func TestTheWorldConvergesAfterAFaultAtAnyWrite(t *testing.T) {
 			}
 		})
 	}
+	t.Run("watches", func(t *testing.T) { h.playWithWatchFaults(t, written) })
 	if *only == "" {
 		for _, c := range cases {
 			met.expect(c.strikes[0].kind)
@@ -203,6 +204,6 @@ func (h *harness) strikeAndPlay(t *testing.T, c *hit, quiet map[string]int, met 
 		}
 	})
 	if t.Failed() {
-		t.Logf("alone: make test-faults FAULTS='-run TestTheWorldConverges -faults.seed=%d -faults.only=%s'", *seed, name)
+		t.Log(alone(name))
 	}
 }
