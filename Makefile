@@ -99,14 +99,11 @@ test-scale: ## Run the operator with 500 simulated workers, against a real API s
 	KWOK=$$($(MAKE) -s kwok); export KWOK; \
 	go test -count=1 -timeout=15m ./test/scale/...
 
-# Many cases wait at the same time: they are as many as the machine can bear, not as many as it has processors.
-FAULTS_PARALLEL ?= 24
-
 .PHONY: test-faults
 test-faults: ## Run the operator against an API server that fails at each kind of write; FAULTS has flags for go test.
 	KUBEBUILDER_ASSETS=$$($(MAKE) -s envtest-assets); export KUBEBUILDER_ASSETS; \
 	KWOK=$$($(MAKE) -s kwok); export KWOK; \
-	go test -count=1 -timeout=15m -parallel=$(FAULTS_PARALLEL) ./test/faults/... $(FAULTS)
+	go test -count=1 -timeout=15m -parallel=1000 ./test/faults/... $(FAULTS)
 
 # Without the race detector: the programs are built apart, and 10,000 Jobs are made.
 .PHONY: test-process

@@ -41,9 +41,10 @@ var (
 	// manager is the operator's program.
 	manager string
 
-	seed = flag.Uint64("faults.seed", 1, "Which of the writes of a kind are hit, and in which scenario.")
-	all  = flag.Bool("faults.all", false, "Hit each kind of write in each scenario that has it, and not in one of them only.")
-	only = flag.String("faults.only", "", "Run this case only: its name is that of the test that failed.")
+	seed  = flag.Uint64("faults.seed", 1, "Which of the writes of a kind are hit, and in which scenario.")
+	all   = flag.Bool("faults.all", false, "Hit each kind of write in each scenario that has it, and not in one of them only.")
+	lanes = flag.Int("faults.lanes", 20, "How many cases go at the same time, of those that do not mostly wait.")
+	only  = flag.String("faults.only", "", "Run this case only: its name is that of the test that failed.")
 )
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
@@ -73,6 +74,9 @@ type harness struct {
 	// url is the proxy's, and metrics where the operator serves them.
 	url, metrics string
 
+	// lane is taken while a scenario is played.
+	lane chan struct{}
+
 	mu     sync.Mutex
 	worlds map[string]*world
 	// operator is the one that has workers; operators has all, by their own namespaces.
@@ -89,7 +93,7 @@ func setup(t *testing.T) *harness {
 	if err != nil {
 		t.Fatalf("make a client: %v", err)
 	}
-	h := &harness{t: t, client: c, ledger: newLedger(), worlds: map[string]*world{}, operators: map[string]*operator{}, metrics: simulated.FreeAddress(t)}
+	h := &harness{t: t, client: c, ledger: newLedger(), lane: make(chan struct{}, *lanes), worlds: map[string]*world{}, operators: map[string]*operator{}, metrics: simulated.FreeAddress(t)}
 	h.ledger.changed = h.onLedger
 	h.proxy = &proxy{began: time.Now(), watches: newWatches(), records: map[string]*record{}, kill: h.kill}
 	h.url = simulated.NewProxy(t, config, func(r *http.Response) { h.proxy.watches.see(r) }, h.proxy.around)
@@ -230,6 +234,10 @@ func (h *harness) onLedger(namespace, what string) {
 // something does not hold that must; quiet, if not nil, is what may be written.
 func (h *harness) play(t *testing.T, sc scenario, quiet map[string]int, strikes ...*strike) (written map[string]int) {
 	t.Helper()
+	if !sc.slow() {
+		h.lane <- struct{}{}
+		defer func() { <-h.lane }()
+	}
 	w := &world{
 		t: t, h: h, namespace: env.Namespace(t, nil), patience: patience, audit: simulated.NewAudit(poolName), expected: map[string][]outcome{},
 		jobs: map[string]*v1alpha1.Job{}, gone: map[string]bool{}, pods: map[string]*corev1.Pod{}, changed: make(chan struct{}),
@@ -241,6 +249,9 @@ func (h *harness) play(t *testing.T, sc scenario, quiet map[string]int, strikes 
 	h.mu.Lock()
 	h.worlds[w.namespace] = w
 	h.mu.Unlock()
+	if h.proxy.watches.failing() {
+		w.slack = 8
+	}
 	if trouble := w.run(sc, quiet); trouble != "" || *only != "" {
 		h.explain(t, w, trouble)
 	}

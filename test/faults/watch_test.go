@@ -102,6 +102,13 @@ func (w *watches) hit(resource string, f watchFault) bool {
 	return true
 }
 
+// failing tells whether something is to happen to the watches.
+func (w *watches) failing() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.faults) > 0
+}
+
 func (w *watches) fault(resource string) watchFault {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -8,6 +8,7 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -25,6 +26,9 @@ const (
 	nodeCount = 10
 	// nodeLabel tells kwok which nodes are its own.
 	nodeLabel = "simulated"
+	// killAhead is how long before the grace of a pod is over its processes are killed: by kwok's clock, it ends up to a
+	// second early.
+	killAhead = 1500 * time.Millisecond
 	// requestsAtOnce bounds what the simulated nodes ask the API server for at once.
 	requestsAtOnce = 16
 )
@@ -105,9 +109,14 @@ func (n *Nodes) see(pod *corev1.Pod, gone bool) {
 	case a == nil && pod.Status.Phase == corev1.PodRunning:
 		a = n.newAgentLocked(pod)
 	}
-	if a != nil && pod.DeletionTimestamp != nil && a.drain() {
+	if a == nil || pod.DeletionTimestamp == nil {
+		return
+	}
+	if a.drain() {
 		n.drainedBusy++
 	}
+	// Processes end before their pod is removed.
+	time.AfterFunc(time.Until(pod.DeletionTimestamp.Add(-killAhead)), a.stop)
 }
 
 // ask makes a request for a pod, which may be gone by now.
