@@ -174,8 +174,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	return again(s.waits...), nil
 }
 
-// conflictRetry is the pause after a write that another one came before.
-const conflictRetry = 100 * time.Millisecond
+// conflictRetry is the pause after a write that another one came before. Once the cache shows that one, it brings a
+// reconcile at once; until then each try would be refused.
+const conflictRetry = time.Second
 
 // conflictIsLater turns a lost race into another try: the cache is behind, and nothing is wrong.
 func conflictIsLater(err error) (reconcile.Result, error) {
