@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -150,7 +151,7 @@ func (p *proxy) write(w http.ResponseWriter, r *http.Request, next http.Handler,
 	var got *httptest.ResponseRecorder
 	if f == "" || f == timeoutAfter || f == killAfter {
 		got = httptest.NewRecorder()
-		if f != "" { // it takes effect though the client may be gone by then
+		if f != "" { // it takes effect, though the client may be gone by then
 			r = r.WithContext(context.WithoutCancel(r.Context()))
 		}
 		next.ServeHTTP(got, r)
@@ -160,9 +161,7 @@ func (p *proxy) write(w http.ResponseWriter, r *http.Request, next http.Handler,
 	}
 	switch f {
 	case "":
-		for key, values := range got.Header() {
-			w.Header()[key] = values
-		}
+		maps.Copy(w.Header(), got.Header())
 		w.WriteHeader(got.Code)
 		_, _ = w.Write(got.Body.Bytes())
 	case conflict:

@@ -230,18 +230,6 @@ func (w *world) awaitState(name string, state v1alpha1.JobState, reason string) 
 	})
 }
 
-// awaitStart waits until something of a Job runs.
-func (w *world) awaitStart(name string) {
-	w.await("Job "+name+" runs", func() bool {
-		job := w.job(name)
-		if job == nil {
-			return false
-		}
-		_, running := w.h.ledger.of(job.UID, 0)
-		return running
-	})
-}
-
 // release lets a Job that holds end.
 func (w *world) release(name string) { w.h.ledger.release(w.job(name).UID) }
 
@@ -337,13 +325,13 @@ func (w *world) awaitTrueStatus(finished int64) {
 		processed := ptr.Deref(s.ProcessedJobs, 0)
 		last = fmt.Sprintf("%s ready, %d queued, %d active, %d processed, want %d", s.Ready, ptr.Deref(s.QueueSize, 0),
 			ptr.Deref(s.ActiveJobs, 0), processed, finished)
-		true_ := s.Ready == fmt.Sprintf("%d/%d", want, want) && ptr.Deref(s.QueueSize, -1) == 0 && ptr.Deref(s.ActiveJobs, -1) == 0 &&
+		fits := s.Ready == fmt.Sprintf("%d/%d", want, want) && ptr.Deref(s.QueueSize, -1) == 0 && ptr.Deref(s.ActiveJobs, -1) == 0 &&
 			meta.IsStatusConditionTrue(s.Conditions, v1alpha1.PoolReady) &&
 			(processed == finished || w.killed() && processed < finished || w.getPool().Annotations["uncounted"] != "")
-		if true_ {
+		if fits {
 			last = ""
 		}
-		return true_
+		return fits
 	})
 }
 
