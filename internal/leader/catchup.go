@@ -12,7 +12,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
@@ -55,14 +54,27 @@ func (l *Leader) catchUpKind(ctx context.Context, gvk schema.GroupVersionKind, c
 		if err != nil {
 			return err
 		}
-		err = wait.PollUntilContextTimeout(ctx, pollInterval, relistInterval, true, func(context.Context) (bool, error) {
-			// Not the poll's context: the first list waits until the cache is filled, however long.
+		for range relistInterval / pollInterval {
+			// The first list waits until the cache is filled, however long.
 			versions, err := l.listCached(ctx, cached, opts)
-			return err == nil && caughtUp(live, revision, versions), err
-		})
-		if !wait.Interrupted(err) || ctx.Err() != nil {
-			return err
+			if err != nil || caughtUp(live, revision, versions) {
+				return err
+			}
+			if err := l.pause(ctx, pollInterval); err != nil {
+				return err
+			}
 		}
+	}
+}
+
+func (l *Leader) pause(ctx context.Context, d time.Duration) error {
+	timer := l.Clock.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C():
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }
 

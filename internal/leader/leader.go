@@ -69,6 +69,15 @@ func (l *Leader) Ready(ctx context.Context) error {
 
 // Start leads until the context ends. When it returns no session is open and no write under way.
 func (l *Leader) Start(ctx context.Context) error {
+	if err := l.TakeOver(ctx); err != nil {
+		return err
+	}
+	return l.run(ctx)
+}
+
+// TakeOver makes this process able to lead, once it has won its Lease: it has its epoch then, caches that are no
+// older than its lead, and an engine that is filled from them. It waits by its clock alone.
+func (l *Leader) TakeOver(ctx context.Context) error {
 	started := l.Clock.Now()
 	epoch, err := l.readEpoch(ctx)
 	if err != nil {
@@ -84,7 +93,7 @@ func (l *Leader) Start(ctx context.Context) error {
 	}
 	close(l.ready)
 	logf.FromContext(ctx).Info("Took the lead", "leaseTransitions", epoch.Transitions, "took", l.Clock.Since(started).String())
-	return l.run(ctx)
+	return nil
 }
 
 func (l *Leader) run(ctx context.Context) error {

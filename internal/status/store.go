@@ -43,7 +43,7 @@ func (o outcome) tell(eng Engine, w engine.Write) {
 }
 
 // store makes one try.
-func (w *Writer) store(ctx context.Context, write engine.Write) (outcome, error) {
+func (w *Writer) store(ctx context.Context, epoch engine.Epoch, write engine.Write) (outcome, error) {
 	if write.Confirm {
 		if err := w.Leading(ctx); err != nil {
 			return outcome{}, fmt.Errorf("looking at the lease: %w", err)
@@ -62,7 +62,7 @@ func (w *Writer) store(ctx context.Context, write engine.Write) (outcome, error)
 	case apierrors.IsNotFound(err):
 		return outcome{gone: true}, nil
 	case apierrors.IsConflict(err):
-		return w.rethink(ctx, write)
+		return w.rethink(ctx, epoch, write)
 	}
 	return outcome{}, fmt.Errorf("patching the status: %w", err)
 }
@@ -86,7 +86,7 @@ func patch(write engine.Write) ([]byte, error) {
 }
 
 // rethink looks at a Job that has changed, or at one that a write has reached whose answer was lost.
-func (w *Writer) rethink(ctx context.Context, write engine.Write) (outcome, error) {
+func (w *Writer) rethink(ctx context.Context, epoch engine.Epoch, write engine.Write) (outcome, error) {
 	live := &v1alpha1.Job{}
 	err := w.Live.Get(ctx, write.Job.NamespacedName, live)
 	switch {
@@ -103,7 +103,7 @@ func (w *Writer) rethink(ctx context.Context, write engine.Write) (outcome, erro
 		if ours := write.Status.Attempt; ours != nil && ours.Token == stored.Token {
 			return outcome{resourceVersion: live.ResourceVersion}, nil
 		}
-		if token, err := engine.ParseToken(live.UID, stored.Token); err == nil && token.Epoch.Compare(w.epoch) > 0 {
+		if token, err := engine.ParseToken(live.UID, stored.Token); err == nil && token.Epoch.Compare(epoch) > 0 {
 			return outcome{}, errDeposed
 		}
 	}

@@ -55,9 +55,6 @@ type Config struct {
 type Writer struct {
 	Config
 
-	// epoch is that of this leader, set by Run.
-	epoch engine.Epoch
-
 	// mu guards what follows. No request is made under it.
 	mu      sync.Mutex
 	entries map[types.UID]*entry
@@ -142,21 +139,30 @@ func (w *Writer) DropWrite(job types.UID) {
 // Run stores what is asked for until the context ends, and returns when no request is under way.
 // What is pending then stays so: the workers keep the results.
 func (w *Writer) Run(ctx context.Context, eng Engine, epoch engine.Epoch) {
-	w.epoch = epoch
 	var requests sync.WaitGroup
 	defer requests.Wait()
 	slots := make(chan struct{}, concurrency)
 	for w.await(ctx, slots) {
-		e, write := w.begin()
-		if e == nil { // taken back meanwhile
+		carryOut := w.Take(eng, epoch)
+		if carryOut == nil { // taken back meanwhile
 			<-slots
 			continue
 		}
 		requests.Go(func() {
 			defer func() { <-slots }()
-			w.handle(ctx, eng, e, write)
+			carryOut(ctx)
 		})
 	}
+}
+
+// Take takes the write whose turn it is, and returns what carries it out: the requests that it needs, and
+// what is told of them. That may be called on any goroutine, once. It is nil if no write's turn has come.
+func (w *Writer) Take(eng Engine, epoch engine.Epoch) func(context.Context) {
+	e, write := w.begin()
+	if e == nil {
+		return nil
+	}
+	return func(ctx context.Context) { w.handle(ctx, eng, epoch, e, write) }
 }
 
 // await returns true with a slot taken when there is a write whose time has come, and false when the
@@ -230,10 +236,10 @@ func (w *Writer) begin() (*entry, engine.Write) {
 	return e, write
 }
 
-func (w *Writer) handle(ctx context.Context, eng Engine, e *entry, write engine.Write) {
+func (w *Writer) handle(ctx context.Context, eng Engine, epoch engine.Epoch, e *entry, write engine.Write) {
 	requestCtx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	done, err := w.store(requestCtx, write)
+	done, err := w.store(requestCtx, epoch, write)
 	switch {
 	case err == nil:
 		done.tell(eng, write) // before the Job's next write begins, so that the engine hears of them in order
