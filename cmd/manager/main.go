@@ -20,7 +20,6 @@ import (
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/leaderelection/resourcelock"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -77,23 +76,24 @@ func run() error {
 	}
 	restConfig.QPS, restConfig.Burst = clientQPS, clientBurst
 	// Not over the connections that wait: who can't renew in time must end.
-	lock, err := leader.NewLock(restConfig, types.NamespacedName{Namespace: settings.Namespace, Name: leaseName}, clock.RealClock{})
+	lease, err := leader.NewLease(restConfig, types.NamespacedName{Namespace: settings.Namespace, Name: leaseName}, clock.RealClock{})
 	if err != nil {
 		return err
 	}
 	restConfig = rest.CopyConfig(restConfig)
 	restConfig.Wrap(apiserver.Patient(ctx, ctrl.Log))
-	mgr, err := newManager(restConfig, lock, settings)
+	mgr, err := newManager(restConfig, lease, settings)
 	if err != nil {
 		return err
 	}
-	if err := setup(ctx, mgr, settings); err != nil {
+	if err := setup(ctx, mgr, lease, settings); err != nil {
 		return err
 	}
 	return mgr.Start(ctx)
 }
 
-func newManager(restConfig *rest.Config, lock resourcelock.Interface, settings config.Config) (ctrl.Manager, error) {
+// newManager makes the manager. Its client writes only while this process leads.
+func newManager(restConfig *rest.Config, lease *leader.Lease, settings config.Config) (ctrl.Manager, error) {
 	scheme := runtime.NewScheme()
 	utilruntime.Must(clientgoscheme.AddToScheme(scheme))
 	utilruntime.Must(v1alpha1.AddToScheme(scheme))
@@ -101,8 +101,15 @@ func newManager(restConfig *rest.Config, lock resourcelock.Interface, settings c
 	if err != nil {
 		return nil, err
 	}
+	fenced := func(restConfig *rest.Config, options client.Options) (client.Client, error) {
+		restConfig = rest.CopyConfig(restConfig)
+		restConfig.Wrap(lease.Fence)
+		options.HTTPClient = nil // it would not be fenced
+		return client.New(restConfig, options)
+	}
 	return ctrl.NewManager(restConfig, ctrl.Options{
-		Scheme: scheme,
+		Scheme:    scheme,
+		NewClient: fenced,
 		Cache: cache.Options{
 			DefaultTransform: cache.TransformStripManagedFields(),
 			ByObject: map[client.Object]cache.ByObject{
@@ -117,7 +124,7 @@ func newManager(restConfig *rest.Config, lock resourcelock.Interface, settings c
 		},
 		HealthProbeBindAddress:              settings.HealthAddress,
 		LeaderElection:                      true,
-		LeaderElectionResourceLockInterface: lock,
+		LeaderElectionResourceLockInterface: lease,
 		LeaderElectionReleaseOnCancel:       true,
 		LeaseDuration:                       new(leader.LeaseDuration),
 		RenewDeadline:                       new(leader.RenewDeadline),
@@ -127,7 +134,7 @@ func newManager(restConfig *rest.Config, lock resourcelock.Interface, settings c
 }
 
 // setup builds the operator out of its parts.
-func setup(ctx context.Context, mgr ctrl.Manager, settings config.Config) error {
+func setup(ctx context.Context, mgr ctrl.Manager, lease *leader.Lease, settings config.Config) error {
 	direct, err := client.New(mgr.GetConfig(), client.Options{Scheme: mgr.GetScheme()})
 	if err != nil {
 		return err
@@ -150,8 +157,8 @@ func setup(ctx context.Context, mgr ctrl.Manager, settings config.Config) error 
 		return err
 	}
 	lead := leader.New(leader.Config{
-		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Lease: inNamespace(leaseName), Engine: eng, Clock: realClock,
-		ListenAddress: settings.DispatchAddress,
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Lease: inNamespace(leaseName), Held: lease.Held, Engine: eng,
+		Clock: realClock, ListenAddress: settings.DispatchAddress,
 	})
 	out.Writer = status.New(status.Config{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Leading: lead.Leading, Clock: realClock,
@@ -167,7 +174,7 @@ func setup(ctx context.Context, mgr ctrl.Manager, settings config.Config) error 
 	lead.Serve = func(ctx context.Context, epoch engine.Epoch, listener net.Listener) error {
 		auth := &dispatch.TokenAuthenticator{Client: mgr.GetClient(), Pods: mgr.GetClient(), Live: mgr.GetAPIReader()}
 		serving := &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: certs.NewServer(ca, time.Now).GetCertificate}
-		return dispatch.NewServer(eng, auth, epoch, serving).Serve(ctx, listener)
+		return dispatch.NewServer(eng, auth, epoch, lease.Held, serving).Serve(ctx, listener)
 	}
 	pools, err := controllers.Setup(ctx, mgr, eng, out, agent, lead.Ready)
 	if err != nil {

@@ -52,13 +52,15 @@ type Server struct {
 	engine  Engine
 	auth    Authenticator
 	epoch   engine.Epoch
+	held    func() bool
 	tls     *tls.Config
 	stopped chan struct{}
 }
 
-// NewServer returns a server for a leader of the given epoch; Serve makes it listen.
-func NewServer(eng Engine, auth Authenticator, epoch engine.Epoch, config *tls.Config) *Server {
-	return &Server{engine: eng, auth: auth, epoch: epoch, tls: config, stopped: make(chan struct{})}
+// NewServer returns a server for a leader of the given epoch; Serve makes it listen. Held tells whether no other
+// process can lead: as long as it is false, nothing that an agent says is taken in.
+func NewServer(eng Engine, auth Authenticator, epoch engine.Epoch, held func() bool, config *tls.Config) *Server {
+	return &Server{engine: eng, auth: auth, epoch: epoch, held: held, tls: config, stopped: make(chan struct{})}
 }
 
 // Serve accepts sessions until the context ends. It closes the listener, and returns when all
@@ -96,6 +98,9 @@ func (s *Server) Session(stream dispatchpb.Dispatch_SessionServer) error {
 		return err
 	}
 	sess := newSession()
+	if !s.held() {
+		return errUnheld
+	}
 	if err := s.welcome(stream); err != nil {
 		return err
 	}
@@ -158,6 +163,9 @@ func (s *Server) hello(ctx context.Context, stream dispatchpb.Dispatch_SessionSe
 	return fromHello(identity, hello)
 }
 
+// errUnheld ends the sessions of a process that was stopped for so long that another may lead.
+var errUnheld = grpcstatus.Error(codes.Unavailable, "this operator may not lead any more")
+
 var errStopping = grpcstatus.Error(codes.Unavailable, "this operator is stopping")
 
 func refusal(err error) error {
@@ -180,6 +188,9 @@ func (s *Server) receive(stream dispatchpb.Dispatch_SessionServer, sess *session
 		report, err := fromReport(message.GetReport())
 		if err != nil {
 			return err
+		}
+		if !s.held() {
+			return errUnheld
 		}
 		s.engine.Report(sess, report)
 	}

@@ -145,13 +145,32 @@ func TestTheEndOfTheLeadEndsItsSessions(t *testing.T) {
 	}
 }
 
+// A process that was stopped may find out late that another leads.
+func TestNothingIsTakenInWhenTheLeaseMayBeAnothers(t *testing.T) {
+	o := newOperator(t).serve()
+	conn := o.dial(o.ca)
+	stream := o.greet(conn)
+	<-o.hellos
+	o.unheld.Store(true)
+	o.send(stream, reportMessage(&dispatchpb.Report{Seen: 1}))
+	o.wantEnd(stream, codes.Unavailable)
+	o.wantEnd(o.greet(conn), codes.Unavailable)
+	if n := len(o.reports) + len(o.hellos); n > 0 {
+		t.Errorf("the engine was told %d times", n)
+	}
+
+	o.unheld.Store(false)
+	o.greet(conn)
+	<-o.hellos
+}
+
 func TestServeSaysThatItsListenerHasFailed(t *testing.T) {
 	o := newOperator(t)
 	listener := bufconn.Listen(1)
 	if err := listener.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := NewServer(o, o, leaderEpoch, nil).Serve(t.Context(), listener); err == nil {
+	if err := NewServer(o, o, leaderEpoch, o.held, nil).Serve(t.Context(), listener); err == nil {
 		t.Error("Serve on a closed listener returned no error")
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"net"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -46,6 +47,8 @@ type operator struct {
 	sessions     chan engine.Session
 	reports      chan engine.Report
 	disconnected chan engine.Session
+	// unheld: the Lease was not renewed for too long.
+	unheld atomic.Bool
 }
 
 // Connect is Engine's.
@@ -76,6 +79,8 @@ func (o *operator) Authenticate(ctx context.Context, token string) (Identity, er
 	}
 	return someone, nil
 }
+
+func (o *operator) held() bool { return !o.unheld.Load() }
 
 func newCA(t *testing.T) *certs.CA {
 	t.Helper()
@@ -109,7 +114,7 @@ func (o *operator) serve() *operator {
 
 func (o *operator) serveOn(listener net.Listener) {
 	config := &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: certs.NewServer(o.ca, time.Now).GetCertificate}
-	server := NewServer(o, o, leaderEpoch, config)
+	server := NewServer(o, o, leaderEpoch, o.held, config)
 	ctx, stop := context.WithCancel(context.Background())
 	o.stop = stop
 	go func() {

@@ -22,8 +22,10 @@ type Config struct {
 	// Client reads from the caches, and writes.
 	Client client.Client
 	// Live reads past the caches.
-	Live   client.Reader
-	Lease  types.NamespacedName
+	Live  client.Reader
+	Lease types.NamespacedName
+	// Held tells whether no other process can have the Lease, without a request.
+	Held   func() bool
 	Engine *engine.Engine
 	Clock  clock.WithTicker
 
@@ -83,6 +85,9 @@ func (l *Leader) TakeOver(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if !l.Held() {
+		return fmt.Errorf("the epoch that was read may be another leader's: %w", errUnheld)
+	}
 	l.epoch = epoch
 	if err := l.catchUp(ctx); err != nil {
 		return err
@@ -105,19 +110,24 @@ func (l *Leader) run(ctx context.Context) error {
 	group.Go(func() error { l.Write(ctx, l.epoch); return nil })
 	group.Go(func() error { return l.Serve(ctx, l.epoch, listener) })
 	group.Go(func() error { return l.Publish(ctx) })
-	group.Go(func() error { l.tick(ctx); return nil })
+	group.Go(func() error { return l.tick(ctx) })
 	return group.Wait()
 }
 
-func (l *Leader) tick(ctx context.Context) {
+// tick has the engine act on what time brings. A process that was stopped, and may not lead any more, ends before that:
+// its engine would take all workers for lost.
+func (l *Leader) tick(ctx context.Context) error {
 	ticker := l.Clock.NewTicker(engine.TickInterval)
 	defer ticker.Stop()
 	for {
 		select {
 		case <-ticker.C():
+			if !l.Held() {
+				return errUnheld
+			}
 			l.Engine.Tick()
 		case <-ctx.Done():
-			return
+			return nil
 		}
 	}
 }
