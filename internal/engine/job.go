@@ -85,7 +85,7 @@ type job struct {
 	changed, urgent bool
 	// note is why the job is tried again, as long as it is not.
 	note string
-	// endTime is when the last attempt ended.
+	// endTime is when the last attempt ended, or the deadline was over.
 	endTime time.Time
 	// flush is when the status of an indexed job is to be written, zero if it is as was asked for last;
 	// flushed is when that was.

@@ -187,7 +187,10 @@ func (j *job) noteAttempt(t *task) {
 
 // noteEnd brings the status in line with an attempt that has ended.
 func (j *job) noteEnd(t *task, r Result, f *failure) {
-	j.endTime, j.changed = j.engine().now.Add(-r.EndedAgo), true
+	end := j.engine().now.Add(-r.EndedAgo)
+	if j.changed = true; end.After(j.endTime) { // it may be told long after others
+		j.endTime = end
+	}
 	if !t.isHandler() {
 		j.noteUsage(r)
 		if j.plain() {
@@ -198,7 +201,7 @@ func (j *job) noteEnd(t *task, r Result, f *failure) {
 		return
 	}
 	ended := *j.status.Attempt
-	ended.EndTime = microTime(j.endTime)
+	ended.EndTime = microTime(end)
 	if f != nil {
 		ended.Reason = f.reason
 	}
@@ -288,8 +291,11 @@ func (j *job) finish(final v1alpha1.JobState, reason, message string) {
 	j.settling = true
 	j.pool.settling++
 	j.setCondition(kind, metav1.ConditionTrue, conditionReason, message)
-	if j.endTime.IsZero() {
+	switch {
+	case j.endTime.IsZero():
 		j.endTime = j.engine().now
+	case reason == v1alpha1.ReasonDeadlineExceeded && j.endTime.Before(j.deadline): // what it ran had ended before
+		j.endTime = j.deadline
 	}
 	j.status.CompletionTime = microTime(j.endTime)
 	j.ask(state{final, reason, message}, 0, reason == v1alpha1.ReasonWorkerLost || reason == v1alpha1.ReasonDeadlineExceeded)

@@ -405,3 +405,21 @@ func TestADeletedJobLeavesNothingBehind(t *testing.T) {
 		})
 	}
 }
+
+// Its worker had no connection when the Job's time was over.
+func TestAResultOfBeforeTheDeadlineDoesNotDateTheFailureBack(t *testing.T) {
+	w, _ := lone(t)
+	uid := w.runJob(deadline(10))
+	w.live(10*time.Second - TickInterval)
+	w.pass(TickInterval)
+	w.finish(uid, 0, Result{Outcome: Exited, ExitCode: 1, EndedAgo: 8 * time.Second})
+	w.turn()
+	s := w.status(uid)
+	over := w.jobs[uid].job.Created.Add(10 * time.Second)
+	if s.Reason != v1alpha1.ReasonDeadlineExceeded || s.CompletionTime.Time.Before(over) {
+		t.Errorf("%s at %s, want %s not before %s", s.Reason, s.CompletionTime, v1alpha1.ReasonDeadlineExceeded, over)
+	}
+	if ended := s.EndedAttempts[0].EndTime.Time; !ended.Before(over) {
+		t.Errorf("the attempt has ended at %s, want that to be as its agent said", ended)
+	}
+}
