@@ -250,8 +250,9 @@ func (e *Engine) hasClaim(token Token) bool {
 	return slices.ContainsFunc(e.claims[token.Job], func(c claim) bool { return c.token == token })
 }
 
-// count keeps the slot of what runs by the claim.
+// count keeps the worker busy by the claim, and the slot of what runs.
 func (c claim) count(n int) {
+	c.worker.claims += n
 	if c.running != nil {
 		c.worker.claimed += n
 	}
@@ -263,6 +264,7 @@ func (e *Engine) takeClaims(job types.UID) []claim {
 	for _, c := range claims {
 		c.count(-1)
 		c.worker.offer()
+		e.out.PoolChanged(c.worker.pool.config.Key)
 	}
 	return claims
 }
@@ -280,7 +282,7 @@ func (e *Engine) answerClaims(j *job) {
 
 // dropClaims forgets what a worker has claimed: it says it again in its next session.
 func (e *Engine) dropClaims(w *podWorker) {
-	w.claimed = 0
+	w.claims, w.claimed = 0, 0
 	for uid, claims := range e.claims {
 		claims = slices.DeleteFunc(claims, func(c claim) bool { return c.worker == w })
 		if len(claims) == 0 {

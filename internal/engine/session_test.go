@@ -221,3 +221,21 @@ func TestAStoredStatusThatMakesNoSenseCostsNoTask(t *testing.T) {
 		t.Errorf("started %v, stored: %s", w.jobs[uid].starts, describeStatus(w.status(uid)))
 	}
 }
+
+// Its Job has no place in the queue, and is read again first.
+func TestAWorkerIsBusyWithTheResultOfAJobThatIsNotLookedAtYet(t *testing.T) {
+	w, p := lone(t)
+	uid := w.runJob()
+	w.suspend(uid, true)
+	w.finish(uid, 0, Result{Outcome: Exited})
+	w.lead()
+	w.connect(p)
+	if !w.pool().Snapshot().Pods[p.uid].Busy {
+		t.Error("the worker is idle, though its result is not stored")
+	}
+	w.turn()
+	if len(p.results) != 0 || w.pool().Snapshot().Pods[p.uid].Busy {
+		t.Errorf("%d results are left, busy %t", len(p.results), w.pool().Snapshot().Pods[p.uid].Busy)
+	}
+	w.wantState(uid, v1alpha1.JobSucceeded, "")
+}

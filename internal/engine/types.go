@@ -162,6 +162,8 @@ type Demand struct {
 
 // PodSnapshot is what a worker pod does at one moment.
 type PodSnapshot struct {
+	// Name is the pod's.
+	Name string
 	// Connected: its agent has a session.
 	Connected bool
 	// Busy: it runs a Job or a reset, or has a result that is not stored yet. A busy worker must not be ended.

@@ -51,8 +51,9 @@ type podWorker struct {
 	limits    worker.ResourceLimits
 	// tasks that run here. There may be more than slots where an earlier leader knew of more.
 	tasks map[taskKey]*task
-	// claimed is the number of attempts that it says it runs of Jobs that nobody has looked at yet.
-	claimed int
+	// claims is the number of attempts that it has, or whose results it has, of Jobs that nobody has looked at
+	// yet. Claimed is that of those that run.
+	claims, claimed int
 	// unsettled is the number of results from here whose write is under way.
 	unsettled int
 	// resetting is how many slots its agent has last said to be taken by resets, and resetFailure why one has
@@ -160,8 +161,10 @@ func (w *podWorker) setResets(r Resets) {
 // takes tells whether the worker takes tasks while it has room.
 func (w *podWorker) takes() bool { return w.session != nil && !w.draining && !w.refuses }
 
-// busy tells whether the worker runs a task or a reset, or has a result that is not stored yet.
-func (w *podWorker) busy() bool { return len(w.tasks) > 0 || w.unsettled > 0 || w.resetting > 0 }
+// busy tells whether the worker runs a task or a reset, or has a result that is not stored yet, as far as is known.
+func (w *podWorker) busy() bool {
+	return len(w.tasks) > 0 || w.unsettled > 0 || w.resetting > 0 || w.claims > 0
+}
 
 func (w *podWorker) state() worker.WorkerState {
 	switch {
@@ -353,6 +356,7 @@ func (w *podWorker) sorted() []*task {
 
 func (w *podWorker) snapshot() PodSnapshot {
 	return PodSnapshot{
+		Name:         w.name,
 		Connected:    w.session != nil,
 		Busy:         w.busy(),
 		Draining:     w.draining || w.refuses,
