@@ -52,6 +52,8 @@ type Pool interface {
 	Close()
 	// Drain assigns nothing more to a worker.
 	Drain(pod types.UID)
+	// Gone says that a worker's pod does not exist any more, though no list of pods has shown that.
+	Gone(pod types.UID)
 	// Snapshot returns what the pool does.
 	Snapshot() engine.PoolSnapshot
 }
@@ -163,6 +165,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		return conflictIsLater(err)
 	}
 	r.tellEngine(s)
+	if err := r.buryUnseen(ctx, s); err != nil {
+		return reconcile.Result{}, err
+	}
 	s.autoscale()
 	r.resetsFailed(s)
 	if err := r.execute(ctx, s, s.withinLimits(Plan(s.state()), r.agent)); err != nil {

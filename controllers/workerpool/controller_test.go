@@ -126,6 +126,20 @@ func TestLostWorkerIsReplaced(t *testing.T) {
 	f.Consistently(f.events.Events, "2s").ShouldNot(Receive(), "a worker is lost once")
 }
 
+func TestALostWorkerThatTheCacheNeverShowsIsBuriedOnceALiveReadSaysThatItIsGone(t *testing.T) {
+	f := start(t, nil)
+	f.create(f.pool().Replicas(1).Obj())
+	f.expectPods("demo-0")
+	f.bind("demo-0")
+	f.engine.set(t.Context(), f.key(), func(s *engine.PoolSnapshot) {
+		s.Pods = map[types.UID]engine.PodSnapshot{"gone": {Name: "demo-1", Lost: true}, "replaced": {Name: "demo-0", Lost: true}, "odd": {Name: "other", Lost: true}}
+	})
+	f.Eventually(f.engine.isBuried("gone")).Should(BeTrue())
+	f.Eventually(f.engine.isBuried("replaced")).Should(BeTrue())
+	f.Expect(f.engine.isBuried("odd")()).To(BeFalse())
+	f.Expect(f.engine.isBuried(f.pod("demo-0").UID)()).To(BeFalse())
+}
+
 func TestAWorkerThatCouldNotBeResetIsReplacedAndThatIsToldOnce(t *testing.T) {
 	f := start(t, nil)
 	f.create(f.pool().Replicas(1).Obj())

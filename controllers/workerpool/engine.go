@@ -1,6 +1,8 @@
 package workerpool
 
 import (
+	"context"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -33,6 +35,12 @@ func (p inMemoryPool) Drain(pod types.UID) {
 	}
 }
 
+func (p inMemoryPool) Gone(pod types.UID) {
+	if w, ok := p.Worker(pod); ok {
+		w.Gone()
+	}
+}
+
 // tellEngine says what the pool and its pods are like, and takes back what they do.
 func (r *Reconciler) tellEngine(s *scope) {
 	config := configOf(s.key, s.pool)
@@ -51,6 +59,29 @@ func (r *Reconciler) tellEngine(s *scope) {
 		_ = p.Start() // refused only where it was closed, and is to stay so
 	}
 	s.snapshot = p.Snapshot()
+}
+
+// buryUnseen ends the lost workers that the cache does not show. Their pods may have come and gone between two
+// looks at it, so that nothing else ever tells; but only a live read proves that they are gone.
+func (r *Reconciler) buryUnseen(ctx context.Context, s *scope) error {
+	for uid, known := range s.snapshot.Pods {
+		if !known.Lost || slices.ContainsFunc(s.pods, func(pod *corev1.Pod) bool { return pod.UID == uid }) {
+			continue
+		}
+		ordinal, named := podspec.Ordinal(s.key.Name, known.Name)
+		if !named {
+			continue
+		}
+		pod, err := r.livePod(ctx, s, ordinal)
+		if err != nil {
+			return err
+		}
+		if p, ok := r.engine.Pool(s.key); ok && (pod == nil || pod.UID != uid) {
+			p.Gone(uid)
+			s.snapshot = p.Snapshot()
+		}
+	}
+	return nil
 }
 
 func configOf(key types.NamespacedName, pool *v1alpha1.WorkerPool) engine.PoolConfig {

@@ -237,6 +237,7 @@ func (w *world) SetWorkers(types.NamespacedName, []engine.WorkerPod) {}
 func (w *world) Pool(types.NamespacedName) (Pool, bool)              { return w, true }
 func (w *world) Start() error                                        { return nil }
 func (w *world) Close()                                              {}
+func (w *world) Gone(types.UID)                                      {}
 func (w *world) Drain(types.UID)                                     {}
 func (w *world) Snapshot() engine.PoolSnapshot                       { return engine.PoolSnapshot{Pods: w.does} }
 

@@ -3,6 +3,7 @@ package workerpool
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"sync"
 	"testing"
@@ -189,6 +190,7 @@ type fakeEngine struct {
 	started   map[types.NamespacedName]bool
 	removed   map[types.NamespacedName]bool
 	workers   map[types.NamespacedName][]engine.WorkerPod
+	buried    map[types.UID]bool
 	drained   map[types.UID]bool
 	snapshots map[types.NamespacedName]engine.PoolSnapshot
 }
@@ -198,7 +200,7 @@ func newFakeEngine() *fakeEngine {
 		changes: make(chan event.GenericEvent),
 		pools:   map[types.NamespacedName]engine.PoolConfig{},
 		started: map[types.NamespacedName]bool{}, removed: map[types.NamespacedName]bool{},
-		workers: map[types.NamespacedName][]engine.WorkerPod{}, drained: map[types.UID]bool{},
+		workers: map[types.NamespacedName][]engine.WorkerPod{}, drained: map[types.UID]bool{}, buried: map[types.UID]bool{},
 		snapshots: map[types.NamespacedName]engine.PoolSnapshot{},
 	}
 }
@@ -235,6 +237,16 @@ func (p fakePool) Drain(pod types.UID) {
 	p.engine.mu.Lock()
 	defer p.engine.mu.Unlock()
 	p.engine.drained[pod] = true
+}
+
+func (p fakePool) Gone(pod types.UID) {
+	p.engine.mu.Lock()
+	defer p.engine.mu.Unlock()
+	s := p.engine.snapshots[p.key]
+	s.Pods = maps.Clone(s.Pods)
+	delete(s.Pods, pod)
+	p.engine.snapshots[p.key] = s
+	p.engine.buried[pod] = true
 }
 
 func (p fakePool) Snapshot() engine.PoolSnapshot {
@@ -283,6 +295,14 @@ func (e *fakeEngine) poolOf(key types.NamespacedName) engine.PoolConfig {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.pools[key]
+}
+
+func (e *fakeEngine) isBuried(pod types.UID) func() bool {
+	return func() bool {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		return e.buried[pod]
+	}
 }
 
 func (e *fakeEngine) isStarted(key types.NamespacedName) func() bool {

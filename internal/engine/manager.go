@@ -93,6 +93,19 @@ func (w *Worker) Drain() {
 	w.worker.drain()
 }
 
+// Gone says that the worker's pod does not exist any more. Lists of pods say so of those that one has shown before;
+// this is for a pod that came and went without.
+func (w *Worker) Gone() {
+	p := w.worker.pool
+	p.engine.enter()
+	defer p.engine.leave()
+	if p.workers[w.worker.uid] == w.worker {
+		w.worker.gone()
+		p.match()
+		p.engine.collect(p)
+	}
+}
+
 // Stop is Drain that waits until nothing runs, and all results are stored.
 func (w *Worker) Stop() error {
 	w.Drain()

@@ -123,3 +123,36 @@ func TestAWorkerInWhichAJobHasFailedTakesNoMoreWhereThePoolSaysSo(t *testing.T) 
 		}
 	}
 }
+
+// Its pod came and went between two looks at the cache, with a task.
+func TestAPodThatNoListHasShownIsGoneWhenThatIsSaid(t *testing.T) {
+	w, known := lone(t)
+	w.drop(known)
+	w.addPod()
+	p := w.pods[len(w.pods)-1]
+	w.connect(p)
+	uid := w.runJob()
+	if on, _ := w.running(uid, 0); on != p {
+		t.Fatal("the Job does not run on the new pod")
+	}
+	w.drop(p)
+	p.gone, p.running = true, nil
+	w.listPods()
+	w.connect(known)
+	w.live(workerLost)
+	if s := w.pool().Snapshot().Pods[p.uid]; !s.Lost || s.Name != string(p.uid) {
+		t.Fatalf("the pod that is gone: %+v, want it to be lost", s)
+	}
+	w.wantRuns(uid)
+
+	worker, _ := w.pool().Worker(p.uid)
+	worker.Gone()
+	worker.Gone()
+	w.turn()
+	if on, _ := w.running(uid, 0); on != known {
+		t.Error("the Job does not run on the other pod")
+	}
+	if _, is := w.pool().Snapshot().Pods[p.uid]; is {
+		t.Error("the pod is still known")
+	}
+}
