@@ -79,13 +79,22 @@ verify: generate ## Generate, then fail if that changed a file, or if a file is 
 ##@ Tests
 
 .PHONY: test
-test: test-unit test-integration test-scale test-faults test-process test-e2e ## Run all tests; E2E=0 leaves out those that need a cluster.
+test: test-unit test-simulation test-controls test-integration test-scale test-faults test-process test-e2e ## Run all tests; E2E=0 leaves out those that need a cluster.
 
 .PHONY: test-unit
 test-unit: ## Run the unit tests, with the race detector.
-	go test -race -shuffle=on ./api/... ./pkg/... ./internal/... ./cmd/... ./hack/...
+	go test -race -shuffle=on ./api/... ./pkg/... ./internal/... ./cmd/... ./hack/... ./test/simulation/...
 	cd hack/cluster/image && go test -race ./...
 	cd test/bench && go test -race ./...
+
+# Without the race detector, which makes it ten times as slow, and finds nothing where nothing runs at once.
+.PHONY: test-simulation
+test-simulation: ## Run the operator's deciding code in 20,000 worlds that go wrong.
+	go test -count=1 -timeout=30m ./test/simulation -run TestSimulation -sim.seeds=20000
+
+.PHONY: test-controls
+test-controls: ## Plant bugs, one rule after the other, and want the simulation to find each.
+	go test -count=1 -timeout=60m ./test/simulation -run TestControls -sim.controls -v
 
 .PHONY: test-integration
 test-integration: ## Run the tests of the controllers against a real API server and etcd.
@@ -126,6 +135,7 @@ endif
 .PHONY: soak
 soak: ## Run what takes longer than a test should: more seeds, and ten times the Jobs; needs a cluster with the operator.
 	go test -count=1 -timeout=60m ./internal/engine -run TestSimulation -sim.seeds=30000
+	go test -count=1 -timeout=60m ./test/simulation -run TestSimulation -sim.seeds=200000
 	@$(MAKE) test-faults FAULTS='-timeout=60m -faults.all'
 	@env=$$($(MAKE) -s cluster-env); eval "$$env"; set -x; \
 	SOAK=1 go test -count=1 -timeout=60m ./test/e2e/ -run TestManyJobs

@@ -1,0 +1,184 @@
+package simulation
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+)
+
+var (
+	simControls     = flag.Bool("sim.controls", false, "plant each of the known bugs, and want the simulation to find it")
+	simControlSeeds = flag.Uint64("sim.control-seeds", 20000, "within how many seeds a planted bug must be found: those of a default run")
+	simControl      = flag.String("sim.control", "", "plant only those whose rule has this in it")
+)
+
+// control is a planted bug: a rule that is switched off by a change of one place.
+type control struct {
+	// rule that does not hold any more.
+	rule string
+	// file is relative to the repository. Old must be in it exactly once.
+	file, old, new string
+}
+
+var controls = []control{
+	{"token order: a later attempt outranks", "internal/engine/task.go",
+		`return token.Compare(t.last) < 0 }`, `return false }`},
+	{"token order: what is settled counts no more", "internal/engine/task.go",
+		`return t.settled.Try > 0 && token.Compare(t.settled) <= 0 || token.Try <= t.settledTry`, `return false`},
+	{"epoch: what the present leader starts outranks all", "internal/engine/types.go",
+		`return cmp.Or(t.Epoch.Compare(o.Epoch), cmp.Compare(t.Try, o.Try))`, `return cmp.Compare(t.Try, o.Try)`},
+	{"acknowledgement only after the write", "internal/engine/settle.go",
+		"j.noteEnd(t, r, f)\n\tj.owe(a, t, f != nil)", "j.noteEnd(t, r, f)\n\ta.worker.acknowledge(a.token)"},
+	{"a task is tried again only once its failure is stored", "internal/engine/settle.go",
+		`t.unstored = true`, `t.unstored = false`},
+	{"tries that count are stored", "internal/engine/settle.go",
+		`j.status.Retries = new(deref(j.status.Retries) + 1)`, `j.status.Retries = new(deref(j.status.Retries))`},
+	{"tries that count are stored, per index too", "internal/engine/indexes.go",
+		`if t.retries > 0 {`, `if false {`},
+	{"takeover waits for the workers", "internal/engine/pool.go",
+		`return len(p.awaited) == 0 || p.engine.now.Sub(p.engine.began) >= silentWorkers`, `return true`},
+	{"takeover waits for silent workers for as long as the fence", "internal/engine/engine.go",
+		`silentWorkers = FenceTimeout + 2*time.Second`, `silentWorkers = FenceTimeout - 14*time.Second`},
+	{"fence: an agent without a leader ends what is not recorded", "test/simulation/agent_test.go",
+		`case !p.recorded && now.Sub(a.heard) >= engine.FenceTimeout:`, `case false:`},
+	{"fence: what is recorded goes on", "test/simulation/agent_test.go",
+		`case !p.recorded && now.Sub(a.heard) >= engine.FenceTimeout:`, `case now.Sub(a.heard) >= engine.FenceTimeout:`},
+	{"recorded is what is stored", "internal/engine/stored.go",
+		`case j.recordedBy(w, a):`, `case true:`},
+	{"an old stream is not read after Hello", "test/simulation/agent_test.go",
+		"if s != a.stream {\n\t\treturn", "if false {\n\t\treturn"},
+	{"what an agent has not seen yet is not missed", "internal/engine/session.go",
+		`a.sequence <= report.Seen && `, ``},
+	{"caches have caught up at takeover", "internal/leader/leader.go",
+		`if err := l.catchUp(ctx); err != nil {`, `if err := ctx.Err(); err != nil {`},
+	{"a settled Job is remembered until the cache shows it", "internal/engine/stored.go",
+		`e.settled[j.object.UID] = true`, `delete(e.settled, j.object.UID)`},
+	{"an unknown Job is killed only after a live read", "controllers/job/controller.go",
+		`err = r.Live.Get(ctx, request.NamespacedName, job)`, `return nil, true, nil`},
+	{"a Job is its UID", "controllers/job/controller.go",
+		`if err == nil && job.UID == request.UID {`, `if err == nil {`},
+	{"writes carry the UID and the resource version", "internal/status/store.go",
+		"{\"replace\", \"/metadata/uid\", write.Job.UID},\n\t\t{\"replace\", \"/metadata/resourceVersion\", write.ResourceVersion},", ``},
+	{"writes carry the resource version", "internal/status/store.go",
+		`{"replace", "/metadata/resourceVersion", write.ResourceVersion},`, ``},
+	{"a conflict means read again", "internal/status/store.go",
+		`return w.rethink(ctx, epoch, write)`, `return outcome{resourceVersion: write.ResourceVersion}, nil`},
+	{"a time-out means try again", "internal/status/store.go",
+		`return outcome{}, fmt.Errorf("patching the status: %w", err)`, `return outcome{resourceVersion: write.ResourceVersion}, nil`},
+	{"a conflict may be with an end that is stored", "internal/status/store.go",
+		`case live.Status.State.Finished():`, `case false:`},
+	{"AtMostOnce is stored before it is sent", "internal/engine/task.go",
+		`unsent: j.atMostOnce() && !t.isHandler()}`, `unsent: false}`},
+	{"AtMostOnce is not run again", "internal/engine/settle.go",
+		"case j.atMostOnce():\n\t\tf.reason", "case false:\n\t\tf.reason"},
+	{"a lost worker's tasks wait until its pod is gone", "internal/engine/pool.go",
+		`w.givenUp, found = true, true`, "w.givenUp, found = true, true\n\t\t\tw.gone()"},
+	{"a worker is given up only after so long", "internal/engine/worker.go",
+		`>= w.pool.config.LostAfter`, `>= w.pool.config.LostAfter/4`},
+	{"what the operator settles on its own it looks at the Lease for", "internal/status/store.go",
+		`if write.Confirm {`, `if false {`},
+	{"nothing is stored once another may lead", "internal/status/store.go",
+		`if !w.Held() {`, `if false {`},
+	{"an epoch counts only while the Lease is held", "internal/leader/leader.go",
+		`if !l.Held() {`, `if false {`},
+	{"nothing is taken in once another may lead", "test/simulation/network_test.go",
+		`if !s.op.held() {`, `if false {`},
+	{"one session per pod", "internal/engine/session.go",
+		"if w.session != nil {\n\t\treturn ErrConnected", "if false {\n\t\treturn ErrConnected"},
+	{"a worker is busy until its results are stored", "internal/engine/worker.go",
+		`w.unsettled > 0 || `, ``},
+	{"a worker is busy with what nobody has looked at", "internal/engine/worker.go",
+		` || w.claims > 0`, ``},
+	{"a pod that no list has shown is buried", "test/simulation/operator_test.go",
+		`op.buryUnseen(p, snapshot)`, ``},
+	{"onFailure runs only once the failure is stored", "internal/engine/job.go",
+		`return j.handling() && j.running == 0 && j.announced`, `return j.handling() && j.running == 0`},
+}
+
+// TestControls plants one bug after the other, and wants the simulation to find each: a check that would not is
+// worth nothing.
+func TestControls(t *testing.T) {
+	if !*simControls {
+		t.Skip("make test-controls runs this")
+	}
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var group sync.WaitGroup
+	turns := make(chan struct{}, 2)
+	for _, c := range controls {
+		if !strings.Contains(c.rule, *simControl) {
+			continue
+		}
+		turns <- struct{}{}
+		group.Go(func() {
+			defer func() { <-turns }()
+			if found, err := c.run(t, root); err != nil {
+				t.Errorf("%s (%s): %v", c.rule, c.file, err)
+			} else {
+				t.Logf("%s: %s", c.rule, found)
+			}
+		})
+	}
+	group.Wait()
+}
+
+var finding = regexp.MustCompile(`(?m)^\s+simulation_test\.go:\d+: (seed \d+: .*)$`)
+
+// run returns which seed has found the bug, and what it has said.
+func (c control) run(t *testing.T, root string) (string, error) {
+	t.Helper()
+	path := filepath.Join(root, c.file)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return "", err
+	}
+	if n := strings.Count(string(text), c.old); n != 1 {
+		return "", fmt.Errorf("the place where the bug is to be planted is there %d times, not once: say anew what to change\n%s", n, c.old)
+	}
+	overlay, err := c.overlay(t.TempDir(), path, strings.Replace(string(text), c.old, c.new, 1))
+	if err != nil {
+		return "", err
+	}
+	cmd := exec.CommandContext(t.Context(), "go", "test", "-vet=off", "-count=1", "-overlay="+overlay, "-run=^TestSimulation$",
+		"./test/simulation", fmt.Sprint("-sim.seeds=", *simControlSeeds))
+	cmd.Dir = root
+	output, err := cmd.CombinedOutput()
+	said := finding.FindStringSubmatch(string(output))
+	switch {
+	case err == nil:
+		return "", fmt.Errorf("the simulation does not find it within %d seeds", *simControlSeeds)
+	case said == nil:
+		return "", fmt.Errorf("the simulation has not failed by an invariant: %w\n%s", err, output)
+	}
+	return clip(said[1]), nil
+}
+
+// overlay writes what the compiler is to read in place of a file.
+func (c control) overlay(folder, path, text string) (string, error) {
+	planted, overlay := filepath.Join(folder, "planted.go"), filepath.Join(folder, "overlay.json")
+	content, err := json.Marshal(map[string]map[string]string{"Replace": {path: planted}})
+	if err != nil {
+		return "", err
+	}
+	if err := os.WriteFile(planted, []byte(text), 0o600); err != nil {
+		return "", err
+	}
+	return overlay, os.WriteFile(overlay, content, 0o600)
+}
+
+func clip(s string) string {
+	const most = 160
+	if len(s) > most {
+		return s[:most] + " ..."
+	}
+	return s
+}
