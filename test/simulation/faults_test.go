@@ -142,7 +142,8 @@ func (t *tally) add(o *tally) {
 // missed are the faults that have not met what they should.
 func (t *tally) missed() []string {
 	var all []string
-	for f, met := range expected {
+	for f := range expected {
+		met := expected[f]
 		for _, x := range met {
 			if t[f][x] == 0 {
 				all = append(all, faultNames[f]+" / "+objectNames[x])

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -98,13 +99,12 @@ func (w *world) putPod(name string, change func(*podObject)) {
 }
 
 var (
-	jobResource   = schema.GroupResource{Group: "workerpool.dev", Resource: "jobs"}
-	podResource   = schema.GroupResource{Resource: "pods"}
-	errPrecede    = errors.New("the object has been modified")
-	errTimeout    = apierrors.NewTimeoutError("the request timed out", 0)
-	errThrottled  = apierrors.NewTooManyRequests("slow down", 1)
-	errInternal   = apierrors.NewInternalError(errors.New("etcd has no leader"))
-	errNoPassport = errors.New("nobody")
+	jobResource  = schema.GroupResource{Group: "workerpool.dev", Resource: "jobs"}
+	podResource  = schema.GroupResource{Resource: "pods"}
+	errPrecede   = errors.New("the object has been modified")
+	errTimeout   = apierrors.NewTimeoutError("the request timed out", 0)
+	errThrottled = apierrors.NewTooManyRequests("slow down", 1)
+	errInternal  = apierrors.NewInternalError(errors.New("etcd has no leader"))
 )
 
 // statusPatch is what the status writer sends.
@@ -232,10 +232,7 @@ func (c *cache[T]) deliver(tell func(before, after T, deleted bool)) {
 // relist lets the cache show at once what there is, as after a watch that has ended.
 func (c *cache[T]) relist(tell func(before, after T, deleted bool)) {
 	was := c.live
-	c.at, c.live = len(c.store.log), make(map[string]T, len(c.store.live))
-	for name, object := range c.store.live {
-		c.live[name] = object
-	}
+	c.at, c.live = len(c.store.log), maps.Clone(c.store.live)
 	if tell == nil {
 		return
 	}
