@@ -165,6 +165,9 @@ type statusClient struct {
 	op *operator
 }
 
+// errUnheld is what leader.Lease's Fence says.
+var errUnheld = errors.New("the lease was not renewed in time")
+
 func (c statusClient) Patch(_ context.Context, into client.Object, patch client.Patch, _ ...client.SubResourcePatchOption) error {
 	body, err := patch.Data(into)
 	if err != nil {
@@ -175,6 +178,9 @@ func (c statusClient) Patch(_ context.Context, into client.Object, patch client.
 		return err
 	}
 	op, w, call := c.op, c.op.w, c.op.current
+	if !op.held() {
+		return errUnheld
+	}
 	p.confirmed = call.sawLease
 	r := &request{object: objectOf(&p.status), write: true, patch: p}
 	r.perform = func() error {

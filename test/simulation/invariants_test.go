@@ -134,7 +134,7 @@ func (w *world) checkUnheard(s *stream, token engine.Token, t *taskTruth) {
 			continue
 		}
 		for _, h := range p.agent.results {
-			if h.Token == t.sent && h.Outcome == engine.Exited && h.sent == nil {
+			if h.Token == t.sent && h.Outcome == engine.Exited && h.sent == nil && !s.op.heard[h.Token] {
 				w.fail("2 not again without cause: %s of %s is sent, though %s has ended on %s, which nobody was told",
 					describe(token), token.Job, t.sent, p.uid)
 			}

@@ -25,8 +25,11 @@ const (
 )
 
 const (
-	// noticed is how long a process that was stopped may go on before it finds that it does not lead any more.
-	noticed = leader.RenewDeadline
+	// tenure is how long after its last renewal a process acts as the leader, as in leader.Lease.
+	tenure = leader.RenewDeadline + leader.RenewInterval
+	// noticed is how long a process that was stopped may go on before it finds that it does not lead any more. It is
+	// longer than it need be.
+	noticed = tenure
 	// concurrency is how many requests the status writer has under way at once.
 	concurrency = 16
 	drainGrace  = 300 * time.Second
@@ -90,7 +93,7 @@ func (w *world) boot() *operator {
 	op.lead = leader.New(leader.Config{
 		Client: cached, Live: live, Held: op.held, Engine: op.engine, Clock: clock, Load: op.load, Lease: types.NamespacedName{Namespace: "system", Name: "lease"},
 	})
-	op.writer = status.New(status.Config{Client: cached, Live: live, Held: op.held, Leading: op.lead.Leading, Clock: clock})
+	op.writer = status.New(status.Config{Client: cached, Live: live, Leading: op.lead.Leading, Clock: clock})
 	op.reconciler = &job.Reconciler{Client: cached, Live: live, Engine: op.engine}
 	w.operators = append(w.operators, op)
 	return op
@@ -102,7 +105,7 @@ func (op *operator) identity() string { return fmt.Sprint("operator-", op.id) }
 func (op *operator) acts() bool { return !op.dead && !op.paused }
 
 // held tells whether no other process can lead, as leader.Lease does.
-func (op *operator) held() bool { return op.w.now.Sub(op.renewed) < leader.RenewDeadline }
+func (op *operator) held() bool { return op.w.now.Sub(op.renewed) < tenure }
 
 // elect gives the Lease to a process, if it is free.
 func (w *world) elect(op *operator) {
@@ -186,9 +189,9 @@ func (w *world) renew() {
 	for _, op := range append([]*operator(nil), w.operators...) {
 		switch {
 		case !op.acts() || op.phase == standby:
-		case l.holder == op && !op.cut && w.now.Sub(op.renewed) < leader.RenewDeadline:
+		case l.holder == op && !op.cut && w.now.Sub(op.renewed) < tenure:
 			op.renewed, l.renewed, op.noticeBy = w.now, w.now, time.Time{}
-		case w.now.Sub(op.renewed) < leader.RenewDeadline:
+		case w.now.Sub(op.renewed) < tenure:
 		case op.noticeBy.IsZero() && op.resumed():
 			op.noticeBy = w.now.Add(time.Duration(w.rng.Int64N(int64(noticed))))
 		case w.now.Before(op.noticeBy):
@@ -201,7 +204,7 @@ func (w *world) renew() {
 
 // resumed tells whether the process was stopped for so long that its Lease is over.
 func (op *operator) resumed() bool {
-	return op.w.now.Sub(op.renewed) > leader.RenewDeadline+2*time.Second
+	return op.w.now.Sub(op.renewed) > tenure+2*time.Second
 }
 
 // The engine's Outbox.
