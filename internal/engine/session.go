@@ -31,6 +31,7 @@ func (e *Engine) Connect(s Session, hello Hello) error {
 	w.session, w.instance, w.sequence, w.since = s, hello.Instance, 0, time.Time{}
 	w.refuses = hello.Draining
 	e.sessions[s] = w
+	e.dropClaims(w)
 	w.setResets(hello.Resets)
 
 	known := make(map[taskKey]Token, len(hello.Running)+len(hello.Results))
@@ -104,7 +105,6 @@ func (e *Engine) Disconnect(s Session) {
 	}
 	delete(e.sessions, s)
 	w.session, w.since = nil, e.now
-	e.dropClaims(w)
 	e.out.PoolChanged(w.pool.config.Key)
 }
 
@@ -280,7 +280,8 @@ func (e *Engine) answerClaims(j *job) {
 	}
 }
 
-// dropClaims forgets what a worker has claimed: it says it again in its next session.
+// dropClaims forgets what a worker has claimed: it says it again, or it is gone. Until then it counts, also without a
+// session: else what has ended there would be started again elsewhere.
 func (e *Engine) dropClaims(w *podWorker) {
 	w.claims, w.claimed = 0, 0
 	for uid, claims := range e.claims {

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"k8s.io/apimachinery/pkg/types"
+
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
 )
 
@@ -73,6 +75,26 @@ func TestAnUnknownJobIsKilledOnlyOnceItIsLookedAt(t *testing.T) {
 	w.receive(p)
 	if p.running[stray] != nil {
 		t.Error("it runs on")
+	}
+}
+
+// A worker tells of a result before the Job is known, and is out of touch then. Found by the simulation.
+func TestAResultCountsThoughTheSessionThatToldOfItHasEnded(t *testing.T) {
+	w := newWorld(t, 1)
+	told, idle := w.pods[0], w.pods[1]
+	w.connect(told)
+	w.connect(idle)
+	name := fmt.Sprintf("job-%03d", w.names+1)
+	token := Token{Job: types.UID("uid-" + name), Try: 1, Epoch: w.epoch}
+	told.results = append(told.results, Result{Token: token, JobName: name, Outcome: Exited})
+	w.report(told)
+	w.drop(told)
+	w.createJob()
+	if len(idle.session.inbox) != 0 {
+		t.Errorf("another worker was told %+v, though the Job has ended", idle.session.inbox)
+	}
+	if write := w.writes[token.Job]; write.Status.State != v1alpha1.JobSucceeded {
+		t.Errorf("stored as %q, want Succeeded", write.Status.State)
 	}
 }
 
