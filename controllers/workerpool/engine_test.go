@@ -28,7 +28,7 @@ func TestThePoolsInMemoryAreThoseOfTheEngine(t *testing.T) {
 		t.Fatal("a pool is known before it was set")
 	}
 	eng.SetPool(engine.PoolConfig{Key: key, UID: "pool", Capacity: 1})
-	eng.SetWorkers(key, []engine.WorkerPod{{UID: "a", Name: "demo-0"}, {UID: "b", Name: "demo-1", Ordinal: 1}})
+	eng.SetWorkers(key, []engine.WorkerPod{{UID: "a", Name: "demo-0", Started: true}, {UID: "b", Name: "demo-1", Ordinal: 1, Started: true}})
 	pool, ok := eng.Pool(key)
 	if !ok {
 		t.Fatal("the pool is not known")

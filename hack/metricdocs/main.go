@@ -97,7 +97,7 @@ func gather() ([]*dto.MetricFamily, error) {
 	key, limits := types.NamespacedName{Namespace: "namespace", Name: "pool"}, worker.ResourceLimits{CPU: 1, Memory: 1, Files: 1}
 	eng.Begin(engine.Epoch{})
 	eng.SetPool(engine.PoolConfig{Key: key, UID: "pool", Capacity: 1, Slots: 1, Limits: limits})
-	eng.SetWorkers(key, []engine.WorkerPod{{UID: "pod", Name: "pod", Slots: 1, Resources: limits}})
+	eng.SetWorkers(key, []engine.WorkerPod{{UID: "pod", Name: "pod", Started: true, Slots: 1, Resources: limits}})
 	if err := eng.Connect(idle{}, engine.Hello{Pool: key, PoolUID: "pool", Pod: "pod", PodName: "pod"}); err != nil {
 		return nil, err
 	}

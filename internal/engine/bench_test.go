@@ -46,7 +46,7 @@ func newBench(b *testing.B, slots int) *bench {
 	s.engine = New(func() time.Time { return s.now }, half, s)
 	s.engine.Begin(Epoch{LeaseCreated: 1})
 	s.engine.SetPool(PoolConfig{Key: poolKey, UID: "pool", Capacity: 1 << 30, Aging: 300 * time.Second, Slots: slots, Resources: simResources})
-	s.engine.SetWorkers(poolKey, []WorkerPod{{UID: "pod", Name: "pod", Slots: slots, Resources: simResources}})
+	s.engine.SetWorkers(poolKey, []WorkerPod{{UID: "pod", Name: "pod", Started: true, Slots: slots, Resources: simResources}})
 	m, _ := s.engine.Manager(poolKey)
 	if err := m.Start(); err != nil {
 		b.Fatal(err)

@@ -62,7 +62,7 @@ func newCluster(t *testing.T, workers, capacity int) *cluster {
 	var pods []WorkerPod
 	for i := range workers {
 		name := fmt.Sprintf("pool-%d", i)
-		pods = append(pods, WorkerPod{UID: types.UID(name), Name: name, Ordinal: i, Slots: 1})
+		pods = append(pods, WorkerPod{UID: types.UID(name), Name: name, Ordinal: i, Slots: 1, Started: true})
 	}
 	c.engine.SetWorkers(poolKey, pods)
 	var running sync.WaitGroup

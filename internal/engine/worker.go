@@ -23,6 +23,9 @@ type podWorker struct {
 
 	// listed is true once the cache has shown the pod: from then on its absence means that it is gone.
 	listed bool
+	// ran is true once the cache has shown that the pod's containers have run. Nothing is assigned before: a leader
+	// that takes over waits for the workers of which the API server knows that.
+	ran bool
 	// terminating is true once the pod is being deleted.
 	terminating bool
 	// givenUp is true once the worker was without a session for too long.
@@ -159,7 +162,7 @@ func (w *podWorker) setResets(r Resets) {
 }
 
 // takes tells whether the worker takes tasks while it has room.
-func (w *podWorker) takes() bool { return w.session != nil && !w.draining && !w.refuses }
+func (w *podWorker) takes() bool { return w.session != nil && w.ran && !w.draining && !w.refuses }
 
 // busy tells whether the worker runs a task or a reset, or has a result that is not stored yet, as far as is known.
 func (w *podWorker) busy() bool {
@@ -205,6 +208,7 @@ func (w *podWorker) setPod(pod WorkerPod) {
 		w.since = w.pool.engine.now
 	}
 	w.listed, w.name, w.id, w.slots, w.handler = true, pod.Name, pod.Ordinal, max(1, pod.Slots), pod.Handler
+	w.ran = w.ran || pod.Started
 	w.death = pod.Death
 	w.bury()
 	if pod.Resources != w.limits {

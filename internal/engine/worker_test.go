@@ -128,10 +128,12 @@ func TestAWorkerInWhichAJobHasFailedTakesNoMoreWhereThePoolSaysSo(t *testing.T) 
 func TestAPodThatNoListHasShownIsGoneWhenThatIsSaid(t *testing.T) {
 	w, known := lone(t)
 	w.drop(known)
+	w.createJob()
+	uid := w.jobUIDs()[0]
 	w.addPod()
 	p := w.pods[len(w.pods)-1]
+	p.running[Token{Job: uid, Try: 1}] = &simProcess{job: w.jobs[uid].job.Name, started: w.now} // an earlier leader has sent it
 	w.connect(p)
-	uid := w.runJob()
 	if on, _ := w.running(uid, 0); on != p {
 		t.Fatal("the Job does not run on the new pod")
 	}
@@ -154,5 +156,30 @@ func TestAPodThatNoListHasShownIsGoneWhenThatIsSaid(t *testing.T) {
 	}
 	if _, is := w.pool().Snapshot().Pods[p.uid]; is {
 		t.Error("the pod is still known")
+	}
+}
+
+// A leader that takes over waits for the workers whose pods say that they have run. What another got, as it was cut off right
+// then, would be started a second time. Found by the simulation.
+func TestNothingIsSentToAWorkerBeforeTheAPIServerKnowsThatItHasStarted(t *testing.T) {
+	w, p := lone(t)
+	starting := w.podOf(p)
+	starting.UID, starting.Name, starting.Started = "early", "early", false
+	early := &simSession{sent: w.sent, world: w}
+	if err := w.engine.Connect(early, Hello{Pool: poolKey, PoolUID: "pool", Pod: "early", PodName: "early"}); err != nil {
+		t.Fatal(err)
+	}
+	list := func() { w.engine.SetWorkers(poolKey, []WorkerPod{w.podOf(p), starting}) }
+	list()
+	for range simSlots + 1 {
+		w.createJob()
+	}
+	if len(early.inbox) != 0 {
+		t.Fatalf("was sent %+v before its pod has started, as far as is known", early.inbox)
+	}
+	starting.Started = true
+	list()
+	if len(early.inbox) != 1 || len(early.inbox[0].Assignments) != 1 {
+		t.Errorf("was sent %+v once its pod has started, want one assignment", early.inbox)
 	}
 }

@@ -108,7 +108,7 @@ func (w *world) submit(edits ...func(*v1alpha1.JobSpec)) types.UID {
 // addPod adds a pod whose agent is not connected.
 func (w *world) addPod(edits ...func(*engine.WorkerPod)) *agent {
 	name := fmt.Sprintf("%s-%d", w.config.Key.Name, len(w.pods))
-	pod := engine.WorkerPod{UID: types.UID(name), Name: name, Ordinal: len(w.pods), Slots: 1}
+	pod := engine.WorkerPod{UID: types.UID(name), Name: name, Ordinal: len(w.pods), Slots: 1, Started: true}
 	for _, edit := range edits {
 		edit(&pod)
 	}
