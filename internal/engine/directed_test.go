@@ -194,3 +194,31 @@ func describeStatus(s *v1alpha1.JobStatus) string {
 	text, _ := json.Marshal(s)
 	return string(text)
 }
+
+// The API server is asked, and the cache tells late. Found by the simulation.
+func TestAJobThatHasEndedElsewhereIsNotTakenInAgainFromALateCache(t *testing.T) {
+	for name, say := range map[string]func(*Engine, types.UID){"deleted": (*Engine).Gone, "finished": (*Engine).Finished} {
+		t.Run(name, func(t *testing.T) {
+			w, p := lone(t)
+			w.createJob()
+			uid := w.jobUIDs()[0]
+			w.receive(p)
+			say(w.engine, uid)
+			w.receive(p) // it is killed
+			w.report(p)
+			w.submit(uid) // the cache shows it as it was
+			w.receive(p)
+			if len(p.running) != 0 || w.engine.jobs[uid] != nil {
+				t.Errorf("it was taken in again: %v run", p.running)
+			}
+			w.engine.Cancel(uid) // the cache shows that it is gone
+			if len(w.engine.settled) != 0 {
+				t.Errorf("%v is remembered for ever", w.engine.settled)
+			}
+			w.engine.Gone(uid)
+			if len(w.engine.settled) != 0 {
+				t.Errorf("%v is remembered, though the cache has shown it", w.engine.settled)
+			}
+		})
+	}
+}

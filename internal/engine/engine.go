@@ -247,13 +247,28 @@ func (e *Engine) Knows(job types.UID) bool {
 	return e.jobs[job] != nil || len(e.claims[job]) > 0
 }
 
-// Cancel ends a Job that does not exist any more: it leaves the queue, or is stopped on its worker.
+// Cancel ends a Job that the cache does not show any more: it leaves the queue, or is stopped on its worker.
 // Nothing is written of it.
 func (e *Engine) Cancel(job types.UID) {
 	e.enter()
 	defer e.leave()
-	e.out.DropWrite(job)
 	delete(e.settled, job)
+	e.cancel(job)
+}
+
+// Gone is Cancel of a Job that the API server does not have any more, though the cache may show it yet. It is remembered
+// until the cache has shown that: else it would be taken for a new one.
+func (e *Engine) Gone(job types.UID) {
+	e.enter()
+	defer e.leave()
+	if j := e.jobs[job]; j != nil && !j.cancelled {
+		e.settled[job] = true
+		e.cancel(job)
+	}
+}
+
+func (e *Engine) cancel(job types.UID) {
+	e.out.DropWrite(job)
 	delete(e.left, job)
 	for _, c := range e.takeClaims(job) {
 		c.refuse(killGrace)

@@ -118,7 +118,8 @@ func (e *Engine) Finished(job types.UID) {
 	case j == nil:
 	case j.settling:
 		j.complete()
-	default:
+	case !j.cancelled:
+		e.settled[job] = true // until the cache shows it
 		j.cancel()
 		j.pool.match()
 	}

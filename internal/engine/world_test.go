@@ -632,7 +632,7 @@ func (w *world) carryOut(uid types.UID, fault int) {
 	delete(w.writes, uid)
 	switch {
 	case stored.gone:
-		w.engine.Cancel(uid)
+		w.engine.Gone(uid)
 		return
 	case stored.job.Status.State.Finished():
 		w.engine.Finished(uid)

@@ -105,7 +105,7 @@ func (a *api) Written(w engine.Write, resourceVersion string) {
 func (a *api) Finished(job types.UID) { a.tell("finished %s", job) }
 
 // Cancel is status.Engine's.
-func (a *api) Cancel(job types.UID) { a.tell("cancel %s", job) }
+func (a *api) Gone(job types.UID) { a.tell("gone %s", job) }
 
 func (a *api) tell(format string, args ...any) {
 	a.mu.Lock()

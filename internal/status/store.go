@@ -34,7 +34,7 @@ type outcome struct {
 func (o outcome) tell(eng Engine, w engine.Write) {
 	switch {
 	case o.gone:
-		eng.Cancel(w.Job.UID)
+		eng.Gone(w.Job.UID)
 	case o.finished:
 		eng.Finished(w.Job.UID)
 	default:

@@ -80,7 +80,7 @@ func TestAJobThatIsGoneIsCancelled(t *testing.T) {
 		w := a.run(nil)
 		w.Write(write("a", 1, running(1, epoch)))
 		synctest.Wait()
-		a.wantTold("cancel uid-a")
+		a.wantTold("gone uid-a")
 	})
 }
 
@@ -96,7 +96,7 @@ func TestAJobThatIsGoneWhenAConflictIsLookedAtIsCancelled(t *testing.T) {
 		w := a.run(nil)
 		w.Write(write("a", 1, running(1, epoch)))
 		synctest.Wait()
-		a.wantTold("cancel uid-a")
+		a.wantTold("gone uid-a")
 	})
 }
 
@@ -109,7 +109,7 @@ func TestAJobOfTheSameNameIsAnotherOne(t *testing.T) {
 		w.Write(write("a", 1, inState(v1alpha1.JobSucceeded)))
 		time.Sleep(time.Hour)
 
-		a.wantTold("cancel uid-a")
+		a.wantTold("gone uid-a")
 		if s := a.state("a"); s != v1alpha1.JobPending {
 			t.Errorf("the other Job's state is %s, want Pending still", s)
 		}

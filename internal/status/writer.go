@@ -37,7 +37,7 @@ const (
 type Engine interface {
 	Written(w engine.Write, resourceVersion string)
 	Finished(job types.UID)
-	Cancel(job types.UID)
+	Gone(job types.UID)
 }
 
 // Config of a Writer.
