@@ -280,16 +280,30 @@ func (e *Engine) answerClaims(j *job) {
 	}
 }
 
-// dropClaims forgets what a worker has claimed: it says it again, or it is gone. Until then it counts, also without a
-// session: else what has ended there would be started again elsewhere.
+// dropClaims forgets what a worker has claimed, because it says it again.
 func (e *Engine) dropClaims(w *podWorker) {
-	w.claims, w.claimed = 0, 0
+	e.deleteClaims(func(c claim) bool { return c.worker == w })
+}
+
+// dropRunning forgets what a worker has claimed to run, because it is gone. The results that it has told of count: else
+// what has ended there would be started again.
+func (e *Engine) dropRunning(w *podWorker) {
+	e.deleteClaims(func(c claim) bool { return c.worker == w && c.running != nil })
+}
+
+func (e *Engine) deleteClaims(drop func(claim) bool) {
 	for uid, claims := range e.claims {
-		claims = slices.DeleteFunc(claims, func(c claim) bool { return c.worker == w })
-		if len(claims) == 0 {
-			delete(e.claims, uid)
-			continue
+		kept := claims[:0]
+		for _, c := range claims {
+			if drop(c) {
+				c.count(-1)
+				continue
+			}
+			kept = append(kept, c)
 		}
-		e.claims[uid] = claims
+		clear(claims[len(kept):])
+		if e.claims[uid] = kept; len(kept) == 0 {
+			delete(e.claims, uid)
+		}
 	}
 }

@@ -78,23 +78,37 @@ func TestAnUnknownJobIsKilledOnlyOnceItIsLookedAt(t *testing.T) {
 	}
 }
 
-// A worker tells of a result before the Job is known, and is out of touch then. Found by the simulation.
-func TestAResultCountsThoughTheSessionThatToldOfItHasEnded(t *testing.T) {
-	w := newWorld(t, 1)
-	told, idle := w.pods[0], w.pods[1]
-	w.connect(told)
-	w.connect(idle)
-	name := fmt.Sprintf("job-%03d", w.names+1)
-	token := Token{Job: types.UID("uid-" + name), Try: 1, Epoch: w.epoch}
-	told.results = append(told.results, Result{Token: token, JobName: name, Outcome: Exited})
-	w.report(told)
-	w.drop(told)
-	w.createJob()
-	if len(idle.session.inbox) != 0 {
-		t.Errorf("another worker was told %+v, though the Job has ended", idle.session.inbox)
-	}
-	if write := w.writes[token.Job]; write.Status.State != v1alpha1.JobSucceeded {
-		t.Errorf("stored as %q, want Succeeded", write.Status.State)
+// A worker tells of a result before the Job is known, and is out of touch then, or gone. Found by the simulation.
+func TestAResultCountsThoughTheWorkerThatToldOfItIsAway(t *testing.T) {
+	for name, leave := range map[string]func(*world, *simPod){
+		"its session has ended": func(w *world, p *simPod) { w.drop(p) },
+		"its pod is gone": func(w *world, p *simPod) {
+			w.drop(p)
+			p.gone = true
+			w.listPods()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, 1)
+			told, idle := w.pods[0], w.pods[1]
+			w.connect(told)
+			w.connect(idle)
+			job := fmt.Sprintf("job-%03d", w.names+1)
+			token := Token{Job: types.UID("uid-" + job), Try: 1, Epoch: w.epoch}
+			told.results = append(told.results, Result{Token: token, JobName: job, Outcome: Exited})
+			w.report(told)
+			leave(w, told)
+			w.createJob()
+			if len(idle.session.inbox) != 0 {
+				t.Errorf("another worker was told %+v, though the Job has ended", idle.session.inbox)
+			}
+			if write := w.writes[token.Job]; write.Status.State != v1alpha1.JobSucceeded {
+				t.Errorf("stored as %q, want Succeeded", write.Status.State)
+			}
+			if len(w.engine.claims) != 0 {
+				t.Errorf("%v is kept", w.engine.claims)
+			}
+		})
 	}
 }
 

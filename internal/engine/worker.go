@@ -341,7 +341,7 @@ func (w *podWorker) gone() {
 		w.session.Close("the worker's pod is gone")
 		w.session = nil
 	}
-	e.dropClaims(w)
+	e.dropRunning(w)
 	for _, t := range w.sorted() {
 		t.lose((w.terminating || w.draining) && !w.givenUp)
 	}
