@@ -147,7 +147,6 @@ func (s *stream) connect() {
 	}
 	epoch := s.op.epoch
 	s.down = append(s.down, order{welcome: &epoch})
-	s.tell(hello.Results)
 	s.connected = true
 	if err := s.op.engine.Connect(s, *hello); err != nil {
 		s.w.note("operator %d refuses %s: %v", s.op.id, s.pod.uid, err)
@@ -156,6 +155,7 @@ func (s *stream) connect() {
 		s.endByOperator()
 		return
 	}
+	s.tell(hello.Results)
 	s.w.note("%s connected to operator %d: runs %d, results %d", s.pod.uid, s.op.id, len(hello.Running), len(hello.Results))
 }
 
