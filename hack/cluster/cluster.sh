@@ -7,7 +7,12 @@
 #   env              print the shell line that selects it:  eval "$(cluster.sh env)"
 #   provider         print which kind of cluster is taken: source, kind or current
 #   audit-log        print the path of the API server's audit log (source only)
+#   kill NAME        SIGKILL one of the cluster's daemons, as etcd or kubelet (source only)
+#   restart NAME     end it if it runs, start it with the same flags, and wait until it serves (source only)
+#   mend             start those that do not run (source only)
+#   ctr ARG...       containerd's own client, on the cluster's containerd (source only)
 #   load REF TAR     give an image archive to the cluster's node
+#   program REF FILE make an image of one static program, load it, and print its reference, with a digest appended
 #   image [TAR]      build the operator's image (default dist/image.tar) and print its reference
 #   deploy           build the operator's image, load it, install config/default, wait until it runs
 #   undeploy         delete all worker pools, the operator and its CRDs
@@ -121,7 +126,15 @@ main() {
       [[ $provider == source ]] || die "only a cluster built from source has an audit log"
       printf '%s\n' "$state/log/audit.log"
       ;;
+    kill) source_kill "${1:?NAME}" ;;
+    restart) source_restart "${1:?NAME}" ;;
+    mend) source_mend ;;
+    ctr)
+      [[ $provider == source ]] || die "only a cluster built from source has a containerd of its own"
+      ctr_k8s "$@"
+      ;;
     load) load_image "${1:?REF}" "${2:?TAR}" ;;
+    program) program_image "${1:?REF}" "${2:?FILE}" ;;
     image)
       mkdir -p "$root/dist"
       operator_image "${1:-$root/dist/image.tar}" "$image"

@@ -50,6 +50,18 @@ program_archive() {
   write_image "$1" "$2" "$folder" -user "$3" -- "/${4##*/}" >/dev/null
 }
 
+# program_image REF FILE: gives the cluster an image of one static program. The content's digest is appended to the tag,
+# so that a changed program is another image.
+program_image() {
+  local folder ref
+  build_programs image
+  folder=$(mktemp -d -p "$work")
+  cp "$2" "$folder/"
+  ref=$(write_image "$work/program.tar" "$1" "$folder" -user 65532:65532 -digest-tag -- "/${2##*/}")
+  load_image "$ref" "$work/program.tar"
+  printf '%s\n' "$ref"
+}
+
 # load_image REF TAR: gives the archive's image to the cluster's node, unless it has it.
 load_image() {
   case $provider in

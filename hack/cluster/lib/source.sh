@@ -139,19 +139,26 @@ ready() {
 }
 
 start_all() {
-  start containerd --config "$state/containerd.toml"
-  start etcd --config-file "$state/etcd.yaml"
+  start_containerd
+  start_etcd
   (import_base_images) &
   local images=$!
   make_certificates
-  start_control_plane
+  start_kube_apiserver
+  ready kube-apiserver 60 api_answers
+  start_kube_controller_manager
+  start_kube_scheduler
   ready containerd 30 ctr_k8s version
   wait "$images" || die 'the base images could not be loaded, see above'
-  start_node
+  start_kubelet
+  start_kube_proxy
   kubectl apply --server-side -f "$state/manifests" >/dev/null
   ready kubelet 60 node_is_ready
   ready kubelet 60 dns_is_available
 }
+
+start_containerd() { start containerd --config "$state/containerd.toml"; }
+start_etcd() { start etcd --config-file "$state/etcd.yaml"; }
 
 make_certificates() {
   {
@@ -163,7 +170,7 @@ make_certificates() {
   [[ -z ${SUDO_UID:-} ]] || chown "$SUDO_UID" "$KUBECONFIG"
 }
 
-start_control_plane() {
+start_kube_apiserver() {
   local pki=$state/pki
   start kube-apiserver \
     --etcd-servers=http://127.0.0.1:2379 \
@@ -181,20 +188,74 @@ start_control_plane() {
     --proxy-client-cert-file="$pki/front-proxy-client.crt" --proxy-client-key-file="$pki/front-proxy-client.key" \
     --audit-policy-file="$state/audit-policy.yaml" --audit-log-path="$state/log/audit.log" \
     --audit-log-maxsize=100 --audit-log-maxbackup=5
-  ready kube-apiserver 60 kubectl get --raw /readyz
+}
+
+start_kube_controller_manager() {
+  local pki=$state/pki
   start kube-controller-manager --kubeconfig="$state/controller-manager.conf" --bind-address=127.0.0.1 \
     --leader-elect=false --use-service-account-credentials \
     --authentication-kubeconfig="$state/controller-manager.conf" --authorization-kubeconfig="$state/controller-manager.conf" \
     --cluster-signing-cert-file="$pki/ca.crt" --cluster-signing-key-file="$pki/ca.key" \
     --root-ca-file="$pki/ca.crt" --service-account-private-key-file="$pki/sa.key"
+}
+
+start_kube_scheduler() {
   start kube-scheduler --kubeconfig="$state/scheduler.conf" --bind-address=127.0.0.1 --leader-elect=false \
     --authentication-kubeconfig="$state/scheduler.conf" --authorization-kubeconfig="$state/scheduler.conf"
 }
 
-start_node() {
+start_kubelet() {
   start kubelet --kubeconfig="$state/kubelet.conf" --config="$state/kubelet.yaml" --root-dir="$state/kubelet" \
     --cert-dir="$state/kubelet/pki" --node-ip="$node_ip" --hostname-override="$node_name"
-  start kube-proxy --config="$state/kube-proxy.yaml"
+}
+
+start_kube_proxy() { start kube-proxy --config="$state/kube-proxy.yaml"; }
+
+api_answers() { [[ $(kubectl get --raw /readyz --request-timeout=5s) == ok ]]; }
+etcd_answers() { [[ $(kubectl get --raw /livez/etcd --request-timeout=5s) == ok ]]; }
+
+# known_daemon NAME: fails unless the cluster runs and has a daemon of this name.
+known_daemon() {
+  [[ $provider == source ]] || die 'only the daemons of a cluster built from source can be ended one by one'
+  [[ " $daemons " == *" $1 "* ]] || die "no daemon is called $1: there are $daemons"
+  [[ -r $KUBECONFIG ]] || die "no cluster runs; 'make cluster-up' starts it"
+}
+
+# source_kill NAME: SIGKILL. It returns once the daemon is gone, and does not start it again.
+source_kill() {
+  local pids
+  known_daemon "$1"
+  pids=$(pids_of "$1")
+  [[ -n $pids ]] || die "$1 does not run"
+  # shellcheck disable=SC2086 # a list of numbers
+  kill -KILL $pids
+  poll 5 has_ended "$1" || die "$1 does not end"
+}
+
+# source_restart NAME: ends the daemon if it runs, and starts it as source_up does. It returns once it serves; etcd is
+# asked through kube-apiserver, if that runs.
+source_restart() {
+  known_daemon "$1"
+  lock "$state_lock" 900
+  stop "$1"
+  "start_${1//-/_}"
+  case $1 in
+    containerd) ready containerd 30 ctr_k8s version ;;
+    etcd) has_ended kube-apiserver || ready etcd 60 etcd_answers ;;
+    kube-apiserver) ready kube-apiserver 60 api_answers ;;
+    kubelet) ready kubelet 60 kubelet_answers ;;
+  esac
+}
+
+kubelet_answers() { [[ $(kubectl get --raw "/api/v1/nodes/$node_name/proxy/healthz" --request-timeout=5s) == ok ]]; }
+
+# source_mend starts what does not run: servers before their clients.
+source_mend() {
+  local name
+  [[ -r $KUBECONFIG ]] || die "no cluster runs; 'make cluster-up' starts it"
+  for name in containerd etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy; do
+    [[ -n $(pids_of "$name") ]] || source_restart "$name"
+  done
 }
 
 ctr_k8s() { ctr --address "$state/containerd/containerd.sock" --namespace k8s.io "$@"; }
@@ -229,8 +290,8 @@ source_healthy() {
   local name
   [[ -r $KUBECONFIG ]] || return 1
   for name in $daemons; do [[ -n $(pids_of "$name") ]] || return 1; done
-  [[ $(kubectl get --raw /readyz --request-timeout=5s 2>/dev/null) == ok ]] || return 1
-  [[ $(kubectl get --raw /livez/etcd --request-timeout=5s 2>/dev/null) == ok ]] || return 1
+  api_answers 2>/dev/null || return 1
+  etcd_answers 2>/dev/null || return 1
   poll 10 node_is_ready 2>/dev/null && poll 10 dns_is_available 2>/dev/null
 }
 
