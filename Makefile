@@ -79,11 +79,11 @@ verify: generate ## Generate, then fail if that changed a file, or if a file is 
 ##@ Tests
 
 .PHONY: test
-test: test-unit test-simulation test-controls test-integration test-scale test-faults test-process test-e2e ## Run all tests; E2E=0 leaves out those that need a cluster.
+test: test-unit test-simulation test-controls test-integration test-scale test-faults test-process test-e2e test-chaos ## Run all tests; E2E=0 leaves out those that need a cluster.
 
 .PHONY: test-unit
 test-unit: ## Run the unit tests, with the race detector.
-	go test -race -shuffle=on ./api/... ./pkg/... ./internal/... ./cmd/... ./hack/... ./test/simulation/...
+	go test -race -shuffle=on ./api/... ./pkg/... ./internal/... ./cmd/... ./hack/... ./test/simulation/... ./test/chaos/...
 	cd hack/cluster/image && go test -race ./...
 	cd test/bench && go test -race ./...
 
@@ -131,6 +131,32 @@ else
 	@env=$$($(MAKE) -s cluster-env); eval "$$env"; set -x; \
 	go test -count=1 -timeout=30m -parallel=6 ./test/e2e/...
 endif
+
+# What the cluster's own daemons and the network can stand is for `chaos`; three minutes of it are part of the tests.
+.PHONY: test-chaos
+test-chaos: ## Run `chaos` for three minutes, with each kind of fault at least once; needs a cluster built from source, and root.
+ifeq ($(E2E),0)
+	@echo 'test-chaos: left out, because E2E=0.'
+else
+	@if [ "$$(hack/cluster/cluster.sh provider)" = source ]; then \
+	  $(MAKE) chaos MINUTES=3 CHAOS_FLAGS='-each=1 -faults=15'; \
+	else \
+	  echo 'test-chaos: left out, because it breaks the cluster itself, and so takes only one built from source.'; \
+	fi
+endif
+
+MINUTES ?= 10
+SEED ?= 0
+
+.PHONY: chaos
+chaos: ## Break operator, workers, network, API server, etcd, kubelet and node under load, and check every promise; SEED=, MINUTES=10; writes build/chaos.json.
+	@$(MAKE) cluster-up
+	@$(MAKE) deploy
+	@mkdir -p build/chaos
+	CGO_ENABLED=0 go build -trimpath -o build/chaos/worker ./test/chaos/worker
+	go build -o build/chaos/chaos ./test/chaos
+	@env=$$($(MAKE) -s cluster-env); eval "$$env"; set -x; \
+	build/chaos/chaos -seed=$(SEED) -minutes=$(MINUTES) $(CHAOS_FLAGS)
 
 .PHONY: soak
 soak: ## Run what takes longer than a test should: more seeds, and ten times the Jobs; needs a cluster with the operator.

@@ -216,8 +216,12 @@ func (j *judge) interrupted() bool {
 	return len(j.processes[j.job.Key][0]) == 0 && len(j.Faults) > 0
 }
 
-// agreesOnRetries: each failure but the last of a task that failed for good is a retry, unless it was lost.
+// agreesOnRetries: each failure but the last of a task that failed for good is a retry, unless it was lost. Of requests the
+// agent sees failures that the server does not.
 func (j *judge) agreesOnRetries() {
+	if j.job.HTTP {
+		return
+	}
 	most, lost := 0, 0
 	for _, processes := range j.processes[j.job.Key] {
 		for _, p := range processes {
