@@ -9,11 +9,12 @@ import (
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/client-go/rest"
-	toolscache "k8s.io/client-go/tools/cache"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/utils/ptr"
-	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
@@ -23,8 +24,8 @@ import (
 
 // sight is what watches have shown of the cluster, with the times at which they did.
 type sight struct {
-	cancel  context.CancelFunc
-	stopped chan struct{}
+	cancel   context.CancelFunc
+	watching sync.WaitGroup
 
 	mu sync.Mutex
 	// pods are the workers, by UID.
@@ -51,59 +52,92 @@ type workerPod struct {
 const absent = 6 * time.Second
 
 // look begins to watch. Close it.
-func look(ctx context.Context, config *rest.Config, scheme *runtime.Scheme) (*sight, error) {
+func look(ctx context.Context, c client.WithWatch) *sight {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	s := &sight{cancel: cancel, stopped: make(chan struct{}), pods: map[string]*workerPod{}, changes: map[string][]check.Change{}}
-	c, err := cache.New(config, cache.Options{Scheme: scheme})
-	if err != nil {
-		cancel()
-		return nil, err
-	}
-	go func() {
-		defer close(s.stopped)
-		_ = c.Start(ctx)
-	}()
-	for object, handler := range map[client.Object]toolscache.ResourceEventHandler{
-		&corev1.Pod{}:           on(s.pod, s.podGone),
-		&v1alpha1.Job{}:         on(s.job, nil),
-		&coordinationv1.Lease{}: on(s.lease, nil),
-		&corev1.Node{}:          on(s.nodeIs, nil),
-	} {
-		informer, err := c.GetInformer(ctx, object)
-		if err == nil {
-			_, err = informer.AddEventHandler(handler)
-		}
-		if err != nil {
-			s.close()
-			return nil, err
-		}
-	}
-	return s, nil
+	s := &sight{cancel: cancel, pods: map[string]*workerPod{}, changes: map[string][]check.Change{}}
+	nothing := func(client.Object, bool) {}
+	s.watching.Go(func() { follow(ctx, c, &corev1.PodList{}, s.pod, s.podGone) })
+	s.watching.Go(func() { follow(ctx, c, &v1alpha1.JobList{}, s.job, nothing) })
+	s.watching.Go(func() {
+		follow(ctx, c, &coordinationv1.LeaseList{}, s.lease, nothing, client.InNamespace(operatorNamespace))
+	})
+	s.watching.Go(func() { follow(ctx, c, &corev1.NodeList{}, s.nodeIs, nothing) })
+	return s
 }
 
 func (s *sight) close() {
 	s.cancel()
-	<-s.stopped
+	s.watching.Wait()
 }
 
-// on has a function called with each state of an object of its type, and another when it is gone.
-func on[T any](is func(T), gone func(T, bool)) toolscache.ResourceEventHandler {
-	return toolscache.ResourceEventHandlerFuncs{
-		AddFunc:    func(o any) { is(o.(T)) },
-		UpdateFunc: func(_, o any) { is(o.(T)) },
-		DeleteFunc: func(o any) {
-			last, unknown := o.(toolscache.DeletedFinalStateUnknown)
-			if unknown {
-				o = last.Obj
-			}
-			if gone != nil {
-				gone(o.(T), unknown)
-			}
-		},
+// follow has a function called with each state of the objects of a list's type, and another when one is gone; that is told
+// whether its last state was not seen. Unlike an informer it never waits longer before it tries again: the API server is
+// restarted often.
+func follow(ctx context.Context, c client.WithWatch, list client.ObjectList, is func(client.Object), gone func(client.Object, bool), options ...client.ListOption) {
+	known := map[types.UID]client.Object{}
+	for ctx.Err() == nil {
+		// A new one each time: what is left out of an answer must not stay as it was.
+		list := list.DeepCopyObject().(client.ObjectList)
+		if relist(ctx, c, list, known, is, gone, options) {
+			rewatch(ctx, c, list, known, is, gone, options)
+		}
+		pause(ctx, 100*time.Millisecond)
 	}
 }
 
-func (s *sight) pod(pod *corev1.Pod) {
+func relist(
+	ctx context.Context, c client.WithWatch, list client.ObjectList, known map[types.UID]client.Object,
+	is func(client.Object), gone func(client.Object, bool), options []client.ListOption,
+) bool {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	if c.List(ctx, list, options...) != nil {
+		return false
+	}
+	listed := map[types.UID]bool{}
+	_ = meta.EachListItem(list, func(o runtime.Object) error {
+		object := o.(client.Object)
+		listed[object.GetUID()], known[object.GetUID()] = true, object
+		is(object)
+		return nil
+	})
+	for uid, object := range known {
+		if !listed[uid] {
+			delete(known, uid)
+			gone(object, true)
+		}
+	}
+	return true
+}
+
+// rewatch until the watch ends.
+func rewatch(
+	ctx context.Context, c client.WithWatch, list client.ObjectList, known map[types.UID]client.Object,
+	is func(client.Object), gone func(client.Object, bool), options []client.ListOption,
+) {
+	options = append(options, &client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: list.GetResourceVersion()}})
+	watcher, err := c.Watch(ctx, list, options...)
+	if err != nil {
+		return
+	}
+	defer watcher.Stop()
+	for event := range watcher.ResultChan() {
+		object, ok := event.Object.(client.Object)
+		switch {
+		case !ok || event.Type == watch.Error:
+			return
+		case event.Type == watch.Deleted:
+			delete(known, object.GetUID())
+			gone(object, false)
+		default:
+			known[object.GetUID()] = object
+			is(object)
+		}
+	}
+}
+
+func (s *sight) pod(o client.Object) {
+	pod := o.(*corev1.Pod)
 	if pod.Labels[v1alpha1.LabelPool] == "" {
 		return
 	}
@@ -134,17 +168,22 @@ func (s *sight) podLocked(pod *corev1.Pod) *workerPod {
 }
 
 // podGone notes that a pod is away. What was not seen of its end may have been any time since it was last seen.
-func (s *sight) podGone(pod *corev1.Pod, unknown bool) {
+func (s *sight) podGone(o client.Object, unknown bool) {
+	pod := o.(*corev1.Pod)
 	if pod.Labels[v1alpha1.LabelPool] == "" {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	looked := ledger.Now()
+	if p := s.pods[string(pod.UID)]; p != nil {
+		looked = p.looked
+	}
 	p := s.podLocked(pod)
 	p.Gone, p.deleting = ledger.Now(), true
 	switch {
-	case unknown:
-		p.Deadline = p.looked
+	case unknown && p.Deadline == 0:
+		p.Deadline = looked
 	case p.Deadline == 0:
 		p.Deadline = p.Gone
 	}
@@ -153,7 +192,8 @@ func (s *sight) podGone(pod *corev1.Pod, unknown bool) {
 // onLedger is a time of the wall clock on the ledger's.
 func onLedger(t time.Time) ledger.Time { return ledger.Now() - time.Since(t) }
 
-func (s *sight) job(job *v1alpha1.Job) {
+func (s *sight) job(o client.Object) {
+	job := o.(*v1alpha1.Job)
 	if job.Status.State == v1alpha1.JobPending && job.Status.Reason == v1alpha1.ReasonWaiting {
 		return
 	}
@@ -177,8 +217,9 @@ func (s *sight) job(job *v1alpha1.Job) {
 }
 
 // lease notes when nobody led: between the last word of a leader and the first of the next.
-func (s *sight) lease(lease *coordinationv1.Lease) {
-	if lease.Namespace != operatorNamespace || lease.Name != operatorName {
+func (s *sight) lease(o client.Object) {
+	lease := o.(*coordinationv1.Lease)
+	if lease.Name != operatorName {
 		return
 	}
 	s.mu.Lock()
@@ -198,7 +239,8 @@ func brief(holder string) string {
 	return pod[strings.LastIndex(pod, "-")+1:] + "_" + id[:min(len(id), 4)]
 }
 
-func (s *sight) nodeIs(node *corev1.Node) {
+func (s *sight) nodeIs(o client.Object) {
+	node := o.(*corev1.Node)
 	ready := false
 	for _, c := range node.Status.Conditions {
 		ready = ready || c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue

@@ -34,7 +34,7 @@ const (
 // world is the cluster, what is seen of it, and what was done to it.
 type world struct {
 	settings
-	client.Client
+	client.WithWatch
 
 	ledger *ledger.Ledger
 	seen   *sight
@@ -60,7 +60,7 @@ func newWorld(ctx context.Context, s settings) (*world, error) {
 	}
 	config.QPS, config.Timeout = -1, 0
 	w := &world{settings: s, effective: map[check.Kind]int{}}
-	if w.Client, err = client.New(config, client.Options{Scheme: scheme}); err != nil {
+	if w.WithWatch, err = client.NewWithWatch(config, client.Options{Scheme: scheme}); err != nil {
 		return nil, err
 	}
 	if w.image, err = w.script(ctx, "program", "localhost/workerpool/chaos:1", s.worker); err != nil {
@@ -71,11 +71,11 @@ func newWorld(ctx context.Context, s settings) (*world, error) {
 		return nil, fmt.Errorf("no node: %w", err)
 	}
 	w.node = nodes.Items[0].Name
-	if w.seen, err = look(ctx, config, scheme); err != nil {
+	if w.ledger, err = ledger.Listen(bridge + ":0"); err != nil {
 		return nil, err
 	}
-	w.ledger, err = ledger.Listen(bridge + ":0")
-	return w, err
+	w.seen = look(ctx, w)
+	return w, nil
 }
 
 func (w *world) close() {

@@ -19,7 +19,7 @@ poll() {
 }
 
 # lock FILE SECONDS: holds the file's lock, on descriptor 9, until this program ends. Programs that are to outlive it
-# must be started with 9>&-.
+# must be started without that file, as start does.
 lock() {
   exec 9>"$1" || die "cannot open the lock $1"
   flock --nonblock 9 && return

@@ -121,12 +121,21 @@ prepare_network() {
   fi
 }
 
-# start NAME FLAG...: starts a daemon that outlives this program, its lock and its terminal.
+# start NAME FLAG...: starts a daemon that outlives this program, its lock and its terminal. It gets none of the files that
+# are open here: one may be a lock of whoever called, which would be held for as long as the cluster runs.
 start() {
   local name=$1 program
   shift
   program=$(PATH=$bin:$PATH command -v "$name")
-  (cd "$state" && exec setsid nohup "$program" "$@" </dev/null >>"$state/log/$name.log" 2>&1 9>&-) &
+  (cd "$state" && close_files && exec setsid nohup "$program" "$@" </dev/null >>"$state/log/$name.log" 2>&1) &
+}
+
+close_files() {
+  local file
+  for file in /proc/"$BASHPID"/fd/*; do
+    file=${file##*/}
+    ((file <= 2)) || eval "exec $file>&-"
+  done
 }
 
 # ready NAME SECONDS COMMAND...: waits until the command succeeds; if that takes too long, shows the end of the daemon's log.
