@@ -55,7 +55,7 @@ func main() {
 	flag.StringVar(&s.worker, "worker", "build/chaos/worker", "the program that the Jobs run")
 	flag.Parse()
 	if s.seed == 0 {
-		s.seed = rand.Uint64N(1_000_000) + 1
+		s.seed = rand.Uint64N(1_000_000) + 1 //nolint:gosec // any seed will do
 	}
 	ctrl.SetLogger(logr.Discard())
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

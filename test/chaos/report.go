@@ -52,7 +52,7 @@ func (w *world) report(h check.History, findings []check.Finding) (bool, error) 
 	for _, f := range findings {
 		*r.counter(f.Verdict)++
 		violated = violated || f.Verdict != check.DocumentedOverlap
-		print(f)
+		show(f)
 	}
 	text, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
@@ -73,8 +73,8 @@ func (r *report) counter(v check.Verdict) *int {
 	}[v]
 }
 
-// print a finding with its timeline.
-func print(f check.Finding) {
+// show a finding with its timeline.
+func show(f check.Finding) {
 	fmt.Printf("%s %s: %s\n", f.Verdict, f.Job, f.Text)
 	for _, line := range f.Timeline {
 		fmt.Println("    " + line)

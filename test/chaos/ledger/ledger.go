@@ -5,6 +5,7 @@ package ledger
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"net"
@@ -30,6 +31,8 @@ func Now() Time {
 const (
 	// beat is how often a process says that it lives.
 	beat = 100 * time.Millisecond
+	// patience is how long a process waits for the ledger's first answer until it tries again.
+	patience = 2 * time.Second
 	// maxLine bounds what a process says at once, in bytes.
 	maxLine = 4096
 	// maxConnections bounds how many processes are listened to at once.
@@ -238,12 +241,14 @@ func Register(address string, p Process) *Entry {
 }
 
 func register(address string, p Process) (*Entry, error) {
-	conn, err := net.DialTimeout("tcp", address, 2*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
 	if err != nil {
 		return nil, err
 	}
 	e := &Entry{conn: conn, replies: bufio.NewReader(conn), out: json.NewEncoder(conn), stop: make(chan struct{})}
-	_ = conn.SetReadDeadline(time.Now().Add(2 * time.Second))
+	_ = conn.SetReadDeadline(time.Now().Add(patience))
 	if e.Failed, err = e.ask(message{Process: p, Now: Now()}); err != nil {
 		_ = conn.Close()
 		return nil, err
