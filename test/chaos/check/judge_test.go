@@ -170,6 +170,12 @@ func TestForgedViolationsAreFound(t *testing.T) {
 		"nobody interrupted the first": {story(died("a", "p", 1, 5), ran("b", "q", 9, 10, 0)), check.UnjustifiedRepeat},
 		"another pod's agent was killed": {
 			story(died("a", "p", 1, 5), ran("b", "q", 9, 10, 0), fault(check.KillAgent, 4.9, 5, "other")), check.UnjustifiedRepeat},
+		"its agent was killed long after": {
+			story(died("a", "p", 1, 5), ran("b", "q", 9, 10, 0), fault(check.KillAgent, 8, 8.1, "p")), check.UnjustifiedRepeat},
+		"its agent had been killed long before": {
+			story(died("a", "p", 11, 25), ran("b", "q", 29, 30, 0), fault(check.KillAgent, 9, 9.1, "p")), check.UnjustifiedRepeat},
+		"the first had succeeded, and there are retries": {
+			story(job(func(j *check.Job) { j.MaxRetries = 5 }), ran("a", "p", 1, 2, 0), ran("b", "q", 9, 10, 0)), check.UnjustifiedRepeat},
 		"the first had succeeded": {story(ran("a", "p", 1, 2, 0), ran("b", "q", 9, 10, 0)), check.UnjustifiedRepeat},
 		"the first had succeeded long before its agent was killed": {
 			story(ran("a", "p", 1, 2, 0), fault(check.KillAgent, 60, 60, "p"), ran("b", "q", 70, 71, 0)), check.UnjustifiedRepeat},
@@ -220,6 +226,16 @@ func TestForgedViolationsAreFound(t *testing.T) {
 			t.Errorf("%s: found %v, want %s: %+v", name, got, c.want, check.Judge(c.history))
 		}
 	}
+}
+
+func TestEachPairThatLivedAtOnceIsFound(t *testing.T) {
+	g := NewWithT(t)
+	g.Expect(check.Judge(story(
+		died("a", "p", 1, 9), died("b", "q", 4, 5), ran("c", "q", 8, 10, 0), fault(check.KillAgent, 4.9, 9, "p", "q"),
+	))).To(ConsistOf(
+		HaveField("Text", ContainSubstring("process a on ns/p lived 5s after b had begun on ns/q")),
+		HaveField("Text", ContainSubstring("process a on ns/p lived 1s after c had begun on ns/q")),
+	))
 }
 
 func TestAForceDeletionAfterwardsExplainsNoOverlap(t *testing.T) {
