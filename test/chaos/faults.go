@@ -149,8 +149,16 @@ func (w *world) isDeleted(ctx context.Context, key client.ObjectKey, uid string)
 	return apierrors.IsNotFound(err) || err == nil && (string(pod.UID) != uid || pod.DeletionTimestamp != nil)
 }
 
-// leading finds the process of the operator that leads.
+// leading waits for a process of the operator that leads.
 func (w *world) leading(ctx context.Context, f *check.Fault) (holder string, p process, err error) {
+	if !await(ctx, patience, func() bool { holder, p, err = w.leadingNow(ctx); return err == nil }) {
+		return "", process{}, errors.Join(errSlow, err)
+	}
+	f.Detail, _, _ = strings.Cut(holder, "_")
+	return holder, p, nil
+}
+
+func (w *world) leadingNow(ctx context.Context) (holder string, p process, err error) {
 	if holder, err = w.leader(ctx); err != nil {
 		return "", process{}, err
 	}
@@ -165,7 +173,6 @@ func (w *world) leading(ctx context.Context, f *check.Fault) (holder string, p p
 	if !ok {
 		return "", process{}, errors.New("the leader does not run")
 	}
-	f.Detail = name
 	return holder, p, nil
 }
 
@@ -256,7 +263,7 @@ func (w *world) control(ctx context.Context, daemon string, verbs ...[]string) e
 		}
 		// One that was begun is brought to its end, so that nothing is left half started.
 		if err := w.do(context.WithoutCancel(ctx), verb...); err != nil {
-			return err
+			return errors.Join(err, w.do(context.WithoutCancel(ctx), "mend"))
 		}
 	}
 	if after := daemonPID(daemon); after == 0 || after == before {

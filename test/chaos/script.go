@@ -35,7 +35,7 @@ const (
 	// patience is how long a fault may take until it is seen to have had its effect.
 	patience = 60 * time.Second
 	// overtime is how much longer than asked a run may take, until all kinds of faults have taken effect often enough.
-	overtime = 4 * time.Minute
+	overtime = 3 * time.Minute
 )
 
 // breakThings makes faults for as long as the run is to take, and until there were enough of each kind.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -26,6 +27,8 @@ import (
 type sight struct {
 	cancel   context.CancelFunc
 	watching sync.WaitGroup
+	// namespaces whose workers and Jobs are the load's.
+	namespaces []string
 
 	mu sync.Mutex
 	// pods are the workers, by UID.
@@ -52,9 +55,9 @@ type workerPod struct {
 const absent = 6 * time.Second
 
 // look begins to watch. Close it.
-func look(ctx context.Context, c client.WithWatch) *sight {
+func look(ctx context.Context, c client.WithWatch, namespaces []string) *sight {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	s := &sight{cancel: cancel, pods: map[string]*workerPod{}, changes: map[string][]check.Change{}}
+	s := &sight{cancel: cancel, namespaces: namespaces, pods: map[string]*workerPod{}, changes: map[string][]check.Change{}}
 	nothing := func(client.Object, bool) {}
 	s.watching.Go(func() { follow(ctx, c, &corev1.PodList{}, s.pod, s.podGone) })
 	s.watching.Go(func() { follow(ctx, c, &v1alpha1.JobList{}, s.job, nothing) })
@@ -138,7 +141,7 @@ func rewatch(
 
 func (s *sight) pod(o client.Object) {
 	pod := o.(*corev1.Pod)
-	if pod.Labels[v1alpha1.LabelPool] == "" {
+	if pod.Labels[v1alpha1.LabelPool] == "" || !slices.Contains(s.namespaces, pod.Namespace) {
 		return
 	}
 	s.mu.Lock()
@@ -170,7 +173,7 @@ func (s *sight) podLocked(pod *corev1.Pod) *workerPod {
 // podGone notes that a pod is away. What was not seen of its end may have been any time since it was last seen.
 func (s *sight) podGone(o client.Object, unknown bool) {
 	pod := o.(*corev1.Pod)
-	if pod.Labels[v1alpha1.LabelPool] == "" {
+	if pod.Labels[v1alpha1.LabelPool] == "" || !slices.Contains(s.namespaces, pod.Namespace) {
 		return
 	}
 	s.mu.Lock()
@@ -194,6 +197,9 @@ func onLedger(t time.Time) ledger.Time { return ledger.Now() - time.Since(t) }
 
 func (s *sight) job(o client.Object) {
 	job := o.(*v1alpha1.Job)
+	if !slices.Contains(s.namespaces, job.Namespace) {
+		return
+	}
 	if job.Status.State == v1alpha1.JobPending && job.Status.Reason == v1alpha1.ReasonWaiting {
 		return
 	}

@@ -74,7 +74,7 @@ func newWorld(ctx context.Context, s settings) (*world, error) {
 	if w.ledger, err = ledger.Listen(bridge + ":0"); err != nil {
 		return nil, err
 	}
-	w.seen = look(ctx, w)
+	w.seen = look(ctx, w, namespaces(s.seed))
 	return w, nil
 }
 

@@ -247,6 +247,8 @@ source_restart() {
   known_daemon "$1"
   lock "$state_lock" 900
   stop "$1"
+  # The kernel closes the files of a process some time after it has taken its command line.
+  poll 30 ports_are_free "$1" || die "somebody has a port of $1"
   "start_${1//-/_}"
   case $1 in
     containerd) ready containerd 30 ctr_k8s version ;;
@@ -256,6 +258,17 @@ source_restart() {
   esac
 }
 
+ports_are_free() {
+  local port ports
+  case $1 in
+    etcd) ports='2379 2380' ;;
+    kube-apiserver) ports=6443 ;;
+    kubelet) ports='10248 10250' ;;
+    *) return ;;
+  esac
+  for port in $ports; do [[ -z $(ss -Hltn "sport = :$port") ]] || return 1; done
+}
+
 kubelet_answers() { [[ $(kubectl get --raw "/api/v1/nodes/$node_name/proxy/healthz" --request-timeout=5s) == ok ]]; }
 
 # source_mend starts what does not run: servers before their clients.
@@ -263,7 +276,7 @@ source_mend() {
   local name
   [[ -r $KUBECONFIG ]] || die "no cluster runs; 'make cluster-up' starts it"
   for name in containerd etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy; do
-    [[ -n $(pids_of "$name") ]] || source_restart "$name"
+    if has_ended "$name"; then source_restart "$name"; fi
   done
 }
 
