@@ -99,7 +99,7 @@ func (w *world) isReady(ctx context.Context, key poolKey) bool {
 }
 
 func (l *load) pool(key poolKey) *v1alpha1.WorkerPool {
-	b := testutil.MakePool(key.namespace, key.name).Image(l.image).Replicas(replicas).Slots(3).Retain(0).
+	b := testutil.MakePool(key.namespace, key.name).Image(l.image).Replicas(replicas).Slots(6).Retain(0).
 		DrainTimeout(int32(drainTimeout.Seconds())).
 		Spec(func(s *v1alpha1.WorkerPoolSpec) { s.WorkerLostTimeoutSeconds = new(int32(lostTimeout.Seconds())) }).
 		Template(l.template)
@@ -208,7 +208,7 @@ func (l *load) weighted() int {
 	return 0
 }
 
-// kinds of Jobs, with their part of the load. Together they take less than half of the workers while all is well.
+// kinds of Jobs, with their part of the load. Together they take less than a third of the slots while all is well.
 var kinds = []struct {
 	name    string
 	percent int

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -12,6 +13,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -148,13 +150,20 @@ func (w *world) operatorIsWell(ctx context.Context) bool {
 	return false
 }
 
-// leave ends the load's pools, mends the cluster and takes the load away.
+// leave mends the cluster, takes the load away, and waits until it is gone.
 func (w *world) leave(ctx context.Context) error {
 	err := w.mend(ctx)
 	for _, name := range namespaces(w.seed) {
 		namespace := &corev1.Namespace{}
 		namespace.Name = name
 		err = errors.Join(err, client.IgnoreNotFound(w.Delete(ctx, namespace)))
+	}
+	if !await(ctx, patience, func() bool {
+		return !slices.ContainsFunc(namespaces(w.seed), func(name string) bool {
+			return !apierrors.IsNotFound(w.Get(ctx, client.ObjectKey{Name: name}, &corev1.Namespace{}))
+		})
+	}) {
+		err = errors.Join(err, errors.New("the load's namespaces are not gone yet"))
 	}
 	return err
 }
