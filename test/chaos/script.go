@@ -77,6 +77,7 @@ func (w *world) drive(ctx context.Context, l lane, random *rand.Rand, end time.T
 
 // make a fault, and count it if it has taken effect under load.
 func (w *world) make(ctx context.Context, kind check.Kind, random *rand.Rand) {
+	w.keepAlive(ctx)
 	if !await(ctx, patience, func() bool { return len(w.ledger.Running()) > 0 }) {
 		return
 	}
@@ -95,6 +96,20 @@ func (w *world) make(ctx context.Context, kind check.Kind, random *rand.Rand) {
 	n := w.effective[kind]
 	w.mu.Unlock()
 	w.say("%s no. %d, %v, with %d processes: %s", kind, n, (f.To - f.From).Round(time.Millisecond), running, f.Detail)
+}
+
+// keepAlive starts again what ends by itself under these faults, as a real cluster would: a scheduler whose watch has missed too
+// much does.
+func (w *world) keepAlive(ctx context.Context) {
+	for _, name := range []string{"kube-scheduler", "kube-controller-manager", "kube-proxy"} {
+		if daemonPID(name) != 0 {
+			continue
+		}
+		w.say("%s has ended by itself", name)
+		if err := w.do(ctx, "restart", name); err != nil {
+			w.say("starting %s: %v", name, err)
+		}
+	}
 }
 
 func (w *world) count(kind check.Kind) int {
