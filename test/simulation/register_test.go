@@ -68,7 +68,7 @@ func (h *history) moment(uid types.UID, a action, said answer) {
 // were under way when the late write of an operator that had gone ended their Job.
 func (h *history) started(p *pod, proc *process) {
 	j := h.w.truth(proc.token.Job)
-	if proc.listed = !h.w.isZombie(p) && !(j.haunted && j.final != ""); proc.listed {
+	if proc.listed = !h.w.isZombie(p) && (!j.haunted || j.final == ""); proc.listed {
 		h.moment(proc.token.Job, action{kind: startAttempt, task: proc.token.Index, token: proc.token}, answer{})
 	}
 }
