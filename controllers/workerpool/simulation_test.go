@@ -166,6 +166,8 @@ func (w *world) ready(name string) {
 	pod.Spec.NodeName = "node"
 	pod.Status.Phase = corev1.PodRunning
 	pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
+	running := corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
+	pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: podspec.JobContainer(pod).Name, State: running}}
 	w.pods[name] = pod
 	w.does[pod.UID] = engine.PodSnapshot{Connected: true}
 }
