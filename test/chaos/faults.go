@@ -330,10 +330,15 @@ func (w *world) part(ctx context.Context, f *check.Fault, random *rand.Rand, las
 	return nil
 }
 
-// drainNode evicts all workers, as an administrator would; the operator and DNS stay.
+// drainNode evicts all workers of the load, as an administrator would; the operator, DNS and what others left stay.
 func (w *world) drainNode(ctx context.Context, f *check.Fault, _ *rand.Rand) error {
 	before := len(w.seen.workers("", ""))
-	_, err := output(ctx, "kubectl", "drain", w.node, "--delete-emptydir-data", "--pod-selector="+v1alpha1.LabelPool, "--timeout=60s")
+	names := make([]string, 0, before)
+	for _, pool := range pools(w.seed) {
+		names = append(names, pool.name)
+	}
+	ours := fmt.Sprintf("%s in (%s)", v1alpha1.LabelPool, strings.Join(names, ","))
+	_, err := output(ctx, "kubectl", "drain", w.node, "--delete-emptydir-data", "--pod-selector="+ours, "--timeout=60s")
 	uncordoned := await(context.WithoutCancel(ctx), patience, func() bool { return w.do(context.WithoutCancel(ctx), "kubectl", "uncordon", w.node) == nil })
 	f.Detail = fmt.Sprintf("%d workers", before)
 	if err == nil && !uncordoned {
