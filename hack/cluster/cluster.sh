@@ -13,6 +13,8 @@
 #   ctr ARG...       containerd's own client, on the cluster's containerd (source only)
 #   load REF TAR     give an image archive to the cluster's node
 #   program REF FILE make an image of one static program, load it, and print its reference, with a digest appended
+#   load-folder REF FOLDER
+#                    make an image of the folder, give it to the node, print its reference: REF and its digest
 #   image [TAR]      build the operator's image (default dist/image.tar) and print its reference
 #   deploy           build the operator's image, load it, install config/default, wait until it runs
 #   undeploy         delete all worker pools, the operator and its CRDs
@@ -133,6 +135,7 @@ main() {
       [[ $provider == source ]] || die "only a cluster built from source has a containerd of its own"
       ctr_k8s "$@"
       ;;
+    load-folder) load_folder "${1:?REF}" "${2:?FOLDER}" ;;
     load) load_image "${1:?REF}" "${2:?TAR}" ;;
     program) program_image "${1:?REF}" "${2:?FILE}" ;;
     image)

@@ -70,3 +70,12 @@ load_image() {
     current) die "images cannot be loaded into a cluster of yours: push one where it can pull, and name it: make deploy CLUSTER=current IMAGE=..." ;;
   esac
 }
+
+# load_folder REF FOLDER: makes an image of the folder, gives it to the cluster's node and prints its reference.
+load_folder() {
+  local ref
+  build_programs image
+  ref=$(write_image "$work/folder.tar" "$1" "$2" -digest-tag -env PATH=/bin)
+  load_image "$ref" "$work/folder.tar"
+  printf '%s\n' "$ref"
+}

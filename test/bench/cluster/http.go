@@ -1,0 +1,56 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/workerpool-dev/workerpool/api/v1alpha1"
+	"github.com/workerpool-dev/workerpool/internal/testutil"
+)
+
+const serverPort = 8080
+
+// httpTasksPerSecond compares the tasks of an HTTP Job with a client in the same pod that does the same without
+// us: the server itself has it, at /load.
+func httpTasksPerSecond(ctx context.Context, s *suite) ([]measurement, error) {
+	n := s.size(20000, 1000)
+	for _, slots := range atOnce {
+		if err := s.pool(ctx, fmt.Sprint("http-", slots), 1, slots, retainNothing, serves); err != nil {
+			return nil, err
+		}
+	}
+	var ours, theirs best
+	for round := range s.rounds {
+		for _, p := range atOnce {
+			pool := fmt.Sprint("http-", p)
+			job := testutil.MakeJob(s.namespace, fmt.Sprintf("http-%d-%d", p, round), pool).
+				HTTP(v1alpha1.HTTPRequest{Path: "/"}).Completions(int32(n))
+			took, err := s.run(ctx, job.Obj())
+			if err != nil {
+				return nil, err
+			}
+			ours.add(p, float64(n)/took.Seconds())
+			load := testutil.MakeJob(s.namespace, fmt.Sprintf("load-%d-%d", p, round), pool).
+				HTTP(v1alpha1.HTTPRequest{Path: fmt.Sprintf("/load?n=%d&c=%d", n, p)})
+			if took, err = s.run(ctx, load.Obj()); err != nil {
+				return nil, err
+			}
+			theirs.add(p, float64(n)/took.Seconds())
+		}
+	}
+	for _, slots := range atOnce {
+		if err := s.removePool(ctx, fmt.Sprint("http-", slots)); err != nil {
+			return nil, err
+		}
+	}
+	return []measurement{atLeast("http_tasks_per_second", "1/s", 0, ours.median(), theirs.median(), samplesOf(ours, theirs))}, nil
+}
+
+// serves makes the workers serve HTTP.
+func serves(b *testutil.PoolBuilder) {
+	b.HTTP(serverPort).Template(func(t *corev1.PodTemplateSpec) {
+		t.Spec.Containers[0].Command = []string{"/bin/server", fmt.Sprint("-port=", serverPort)}
+	})
+}
