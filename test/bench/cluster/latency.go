@@ -38,6 +38,13 @@ func createToStart(ctx context.Context, s *suite) ([]measurement, error) {
 		}
 		took.Ours, took.Theirs = append(took.Ours, milliseconds(started)), append(took.Theirs, milliseconds(seen))
 	}
+	s.draws(picture{
+		file: "create-to-start", title: "From before the POST of a Job", x: "milliseconds", y: "share of all", logarithmic: true,
+		lines: []line{
+			{"to the first instruction of its process", distribution(took.Ours)},
+			{"to the watch event of such an object", distribution(took.Theirs)},
+		},
+	})
 	return []measurement{
 		atMost("create_to_start_p50", "ms", 1.6, median(took.Ours), median(took.Theirs), took),
 		atMost("create_to_start_p99", "ms", 2, quantile(took.Ours, 0.99), quantile(took.Theirs, 0.99), samples{}),
@@ -122,6 +129,11 @@ func createToComplete(ctx context.Context, s *suite) ([]measurement, error) {
 		}
 		took.Theirs = append(took.Theirs, milliseconds(t))
 	}
+	s.draws(picture{
+		file: "create-to-complete", title: "From before the POST of a Job until it is seen to be complete", x: "milliseconds", y: "share of all",
+		logarithmic: true,
+		lines:       []line{{"a Job in a WorkerPool", distribution(took.Ours)}, {"a Job of batch/v1", distribution(took.Theirs)}},
+	})
 	return []measurement{atMost("create_to_complete_p50", "ms", 0.01, median(took.Ours), median(took.Theirs), took)},
 		s.removePool(ctx, "idle")
 }

@@ -84,5 +84,10 @@ func run(ctx context.Context, o options, w io.Writer) error {
 		s.log("%s took %s", row.name, time.Since(start).Round(time.Second))
 		report.add(measured...)
 	}
+	if o.plots != "" {
+		if err := draw(o.plots, s.pictures); err != nil {
+			return err
+		}
+	}
 	return errors.Join(report.write(w), report.save(o), report.judge(o))
 }

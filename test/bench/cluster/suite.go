@@ -47,7 +47,12 @@ type suite struct {
 	// programs is a folder with what the image has in /bin.
 	programs string
 	image    string
+
+	pictures []picture
 }
+
+// draws adds a picture to the report.
+func (s *suite) draws(p picture) { s.pictures = append(s.pictures, p) }
 
 func newSuite(ctx context.Context, o options) (*suite, error) {
 	s := &suite{options: o, scheme: runtime.NewScheme()}

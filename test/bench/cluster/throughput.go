@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os/exec"
 	"path/filepath"
@@ -36,18 +37,26 @@ func jobsPerSecond(ctx context.Context, s *suite) ([]measurement, error) {
 		return nil, err
 	}
 	var took samples
-	var status v1alpha1.JobStatus
+	var lines []line
 	for round := range s.rounds {
-		rate, last, err := s.crowd(ctx, fmt.Sprintf("ours-%d", round), n, func(context.Context, *v1alpha1.Job) error { return nil })
+		ours, err := s.crowd(ctx, fmt.Sprintf("ours-%d", round), n, func(*v1alpha1.Job) {})
 		if err != nil {
 			return nil, err
 		}
-		took.Ours, status = append(took.Ours, rate), last
-		if rate, err = s.crowdWithoutOperator(ctx, fmt.Sprintf("theirs-%d", round), n, status); err != nil {
+		theirs, err := s.crowdWithoutOperator(ctx, fmt.Sprintf("theirs-%d", round), n, ours.last)
+		if err != nil {
 			return nil, err
 		}
-		took.Theirs = append(took.Theirs, rate)
+		took.Ours, took.Theirs = append(took.Ours, ours.rate()), append(took.Theirs, theirs.rate())
+		lines = []line{
+			{"Jobs in a WorkerPool of 8", rateOverTime(ours.start, ours.completed)},
+			{"the same without an operator", rateOverTime(theirs.start, theirs.completed)},
+		}
 	}
+	s.draws(picture{
+		file: "jobs-per-second", title: fmt.Sprintf("%d Jobs, created by %d clients", n, creators),
+		x: "seconds since the first POST", y: "completed per second", lines: lines,
+	})
 	if err := s.removePool(ctx, "crowd"); err != nil {
 		return nil, err
 	}
@@ -62,22 +71,32 @@ func jobsPerSecond(ctx context.Context, s *suite) ([]measurement, error) {
 	}, nil
 }
 
-// crowd creates so many Jobs by many clients and returns how many were completed in a second, from before the first
-// POST until a watcher has seen the last complete, with the status of that one. See is told of each new Job.
-func (s *suite) crowd(
-	ctx context.Context, prefix string, n int, see func(context.Context, *v1alpha1.Job) error,
-) (float64, v1alpha1.JobStatus, error) {
-	var last v1alpha1.JobStatus
+// crowd is what became of a crowd of Jobs.
+type crowd struct {
+	// start is before the first POST.
+	start time.Time
+	// completed has when a watcher has seen each Job complete.
+	completed []time.Time
+	// last is the status of the last.
+	last v1alpha1.JobStatus
+}
+
+func (c *crowd) rate() float64 {
+	return float64(len(c.completed)) / c.completed[len(c.completed)-1].Sub(c.start).Seconds()
+}
+
+// crowd has many clients create so many Jobs, and waits until all are complete. See is told of each new Job.
+func (s *suite) crowd(ctx context.Context, prefix string, n int, see func(*v1alpha1.Job)) (*crowd, error) {
 	clients, err := s.clients(creators)
 	if err != nil {
-		return 0, last, err
+		return nil, err
 	}
 	w, err := s.watch(ctx, &v1alpha1.JobList{})
 	if err != nil {
-		return 0, last, err
+		return nil, err
 	}
 	defer w.stop()
-	before := time.Now()
+	result := &crowd{start: time.Now()}
 	group, running := errgroup.WithContext(ctx)
 	for i, c := range clients {
 		group.Go(func() error {
@@ -89,26 +108,29 @@ func (s *suite) crowd(
 			return nil
 		})
 	}
-	var end time.Time
-	group.Go(func() error {
-		complete := map[types.UID]bool{}
-		_, at, err := next(running, w, func(t watch.EventType, j *v1alpha1.Job) bool {
-			switch {
-			case t == watch.Added:
-				err := see(running, j)
-				return err != nil
-			case j.Status.State == v1alpha1.JobSucceeded:
-				complete[j.UID], last = true, j.Status
-			}
-			return len(complete) == n
-		})
-		end = at
-		return err
-	})
+	group.Go(func() error { return result.watch(running, w, n, see) })
 	if err := group.Wait(); err != nil {
-		return 0, last, err
+		return nil, err
 	}
-	return float64(n) / end.Sub(before).Seconds(), last, s.deleteJobs(ctx)
+	return result, s.deleteJobs(ctx)
+}
+
+func (c *crowd) watch(ctx context.Context, w *watcher, n int, see func(*v1alpha1.Job)) error {
+	complete := map[types.UID]bool{}
+	for len(complete) < n {
+		job, at, err := next(ctx, w, func(t watch.EventType, j *v1alpha1.Job) bool {
+			if t == watch.Added {
+				see(j)
+			}
+			return j.Status.State == v1alpha1.JobSucceeded && !complete[j.UID]
+		})
+		if err != nil {
+			return err
+		}
+		complete[job.UID] = true
+		c.completed, c.last = append(c.completed, at), job.Status
+	}
+	return nil
 }
 
 func (s *suite) crowdJob(prefix string, i int) *v1alpha1.Job {
@@ -117,13 +139,13 @@ func (s *suite) crowdJob(prefix string, i int) *v1alpha1.Job {
 
 // crowdWithoutOperator is crowd, where this program does what must be done, and no more: it runs the same program and
 // writes the same status with the same verb, by as many at once as there are workers.
-func (s *suite) crowdWithoutOperator(ctx context.Context, prefix string, n int, status v1alpha1.JobStatus) (float64, error) {
+func (s *suite) crowdWithoutOperator(ctx context.Context, prefix string, n int, status v1alpha1.JobStatus) (*crowd, error) {
 	if err := s.scaleOperator(ctx, 0); err != nil {
-		return 0, err
+		return nil, err
 	}
 	clients, err := s.clients(1)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	queue := make(chan *v1alpha1.Job, n)
 	group, running := errgroup.WithContext(ctx)
@@ -137,18 +159,12 @@ func (s *suite) crowdWithoutOperator(ctx context.Context, prefix string, n int, 
 			return nil
 		})
 	}
-	rate, _, err := s.crowd(running, prefix, n, func(_ context.Context, job *v1alpha1.Job) error {
-		queue <- job
-		return nil
-	})
+	result, err := s.crowd(running, prefix, n, func(job *v1alpha1.Job) { queue <- job })
 	close(queue)
-	if waitErr := group.Wait(); waitErr != nil {
-		return 0, waitErr
+	if err := errors.Join(group.Wait(), err); err != nil {
+		return nil, err
 	}
-	if err != nil {
-		return 0, err
-	}
-	return rate, s.scaleOperator(ctx, 2)
+	return result, s.scaleOperator(ctx, 2)
 }
 
 // standIn runs a Job and stores that it has succeeded.
