@@ -123,6 +123,7 @@ func newManager(restConfig *rest.Config, lease *leader.Lease, settings config.Co
 			FilterProvider: filters.WithAuthenticationAndAuthorization,
 		},
 		HealthProbeBindAddress:              settings.HealthAddress,
+		PprofBindAddress:                    settings.ProfilingAddress,
 		LeaderElection:                      true,
 		LeaderElectionResourceLockInterface: lease,
 		LeaderElectionReleaseOnCancel:       true,

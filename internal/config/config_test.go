@@ -34,7 +34,7 @@ func TestDefaultsComeWithTheEnvironmentOfThePod(t *testing.T) {
 func TestFlagsGoOverDefaultsAndTheEnvironment(t *testing.T) {
 	got, err := config.Parse([]string{
 		"--metrics-bind-address=0", "--health-probe-bind-address=:1", "--dispatch-bind-address=[::1]:65535",
-		"--agent-image=mine", "--zap-devel",
+		"--pprof-bind-address=127.0.0.1:6060", "--agent-image=mine", "--zap-devel",
 	}, environment(nil))
 	if err != nil {
 		t.Fatal(err)
@@ -44,6 +44,7 @@ func TestFlagsGoOverDefaultsAndTheEnvironment(t *testing.T) {
 	}
 	want := config.Config{
 		MetricsAddress: "0", HealthAddress: ":1", DispatchAddress: "[::1]:65535", DispatchPort: 65535,
+		ProfilingAddress: "127.0.0.1:6060",
 		Namespace: "ns", PodName: "manager-0", PodIP: "10.1.2.3", AgentImage: "mine",
 	}
 	compare(t, got, want)
