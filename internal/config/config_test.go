@@ -45,7 +45,7 @@ func TestFlagsGoOverDefaultsAndTheEnvironment(t *testing.T) {
 	want := config.Config{
 		MetricsAddress: "0", HealthAddress: ":1", DispatchAddress: "[::1]:65535", DispatchPort: 65535,
 		ProfilingAddress: "127.0.0.1:6060",
-		Namespace: "ns", PodName: "manager-0", PodIP: "10.1.2.3", AgentImage: "mine",
+		Namespace:        "ns", PodName: "manager-0", PodIP: "10.1.2.3", AgentImage: "mine",
 	}
 	compare(t, got, want)
 }

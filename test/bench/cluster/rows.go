@@ -17,4 +17,7 @@ var rows = []row{
 	{name: "tasks_per_second", measure: tasksPerSecond},
 	{name: "http_tasks_per_second", measure: httpTasksPerSecond},
 	{name: "writes_per_job", measure: writesPerJob},
+	{name: "engine_ops", measure: engineOps},
+	{name: "recover", scale: true, measure: recoverRow},
+	{name: "operator_bytes_per_queued_job", scale: true, measure: bytesPerQueuedJob},
 }
