@@ -17,7 +17,7 @@ const serverPort = 8080
 func httpTasksPerSecond(ctx context.Context, s *suite) ([]measurement, error) {
 	n := s.size(20000, 1000)
 	for _, slots := range atOnce {
-		if err := s.pool(ctx, fmt.Sprint("http-", slots), 1, slots, retainNothing, serves); err != nil {
+		if err := s.pool(ctx, fmt.Sprint("http-", slots), 1, slots, serves); err != nil {
 			return nil, err
 		}
 	}

@@ -18,7 +18,7 @@ import (
 // createToStart compares the time until the first instruction of a Job's process with the time until a watcher sees
 // an object of the same kind at all, one after the other. The object is a Job that is suspended.
 func createToStart(ctx context.Context, s *suite) ([]measurement, error) {
-	if err := s.pool(ctx, "idle", 1, 1, retainNothing); err != nil {
+	if err := s.pool(ctx, "idle", 1, 1); err != nil {
 		return nil, err
 	}
 	w, err := s.watch(ctx, &v1alpha1.JobList{})
@@ -51,8 +51,6 @@ func createToStart(ctx context.Context, s *suite) ([]measurement, error) {
 	}, s.removePool(ctx, "idle")
 }
 
-func retainNothing(b *testutil.PoolBuilder) { b.Retain(0) }
-
 // timeToStart is that from before the POST to the process of the Job.
 func (s *suite) timeToStart(ctx context.Context, w *watcher, name string) (time.Duration, error) {
 	job := testutil.MakeJob(s.namespace, name, "idle").Command("/bin/now").Obj()
@@ -71,14 +69,16 @@ func (s *suite) timeToStart(ctx context.Context, w *watcher, name string) (time.
 	if err != nil {
 		return 0, err
 	}
-	if _, _, err := next(ctx, w, deleted(name)); err != nil {
-		return 0, err
-	}
-	return started.Sub(before.Round(0)), nil
+	return started.Sub(before.Round(0)), s.remove(ctx, w, job)
 }
 
-func deleted(name string) func(watch.EventType, *v1alpha1.Job) bool {
-	return func(t watch.EventType, j *v1alpha1.Job) bool { return j.Name == name && t == watch.Deleted }
+// remove deletes a Job and waits until it is gone.
+func (s *suite) remove(ctx context.Context, w *watcher, job *v1alpha1.Job) error {
+	if err := s.client.Delete(ctx, job); err != nil {
+		return err
+	}
+	_, _, err := next(ctx, w, func(t watch.EventType, j *v1alpha1.Job) bool { return j.UID == job.UID && t == watch.Deleted })
+	return err
 }
 
 // timeToSee is that from before the POST to the watcher.
@@ -92,16 +92,12 @@ func (s *suite) timeToSee(ctx context.Context, w *watcher, name string) (time.Du
 	if err != nil {
 		return 0, err
 	}
-	if err := s.client.Delete(ctx, job); err != nil {
-		return 0, err
-	}
-	_, _, err = next(ctx, w, deleted(name))
-	return at.Sub(before), err
+	return at.Sub(before), s.remove(ctx, w, job)
 }
 
 // createToComplete compares a Job of ours and one of batch/v1 that runs the same, each alone.
 func createToComplete(ctx context.Context, s *suite) ([]measurement, error) {
-	if err := s.pool(ctx, "idle", 1, 1, retainNothing); err != nil {
+	if err := s.pool(ctx, "idle", 1, 1); err != nil {
 		return nil, err
 	}
 	ours, err := s.watch(ctx, &v1alpha1.JobList{})
@@ -143,14 +139,13 @@ func (s *suite) timeToComplete(ctx context.Context, w *watcher, name string) (ti
 	if err := s.client.Create(ctx, testutil.MakeJob(s.namespace, name, "idle").Command("/bin/true").Obj()); err != nil {
 		return 0, err
 	}
-	_, at, err := next(ctx, w, func(_ watch.EventType, j *v1alpha1.Job) bool {
+	job, at, err := next(ctx, w, func(_ watch.EventType, j *v1alpha1.Job) bool {
 		return j.Name == name && j.Status.State == v1alpha1.JobSucceeded
 	})
 	if err != nil {
 		return 0, err
 	}
-	_, _, err = next(ctx, w, deleted(name))
-	return at.Sub(before), err
+	return at.Sub(before), s.remove(ctx, w, job)
 }
 
 func (s *suite) timeToCompleteBatch(ctx context.Context, w *watcher, name string) (time.Duration, error) {

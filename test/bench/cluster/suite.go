@@ -186,9 +186,10 @@ func output(cmd *exec.Cmd, to *strings.Builder) error {
 	return nil
 }
 
-// pool makes a pool whose workers run the image, and waits until all are ready. What has finished is not kept.
+// pool makes a pool whose workers run the image, and waits until all are ready. Nothing of it is
+// deleted by itself.
 func (s *suite) pool(ctx context.Context, name string, workers, slots int32, change ...func(*testutil.PoolBuilder)) error {
-	b := testutil.MakePool(s.namespace, name).Image(s.image).Replicas(workers).Slots(slots).
+	b := testutil.MakePool(s.namespace, name).Image(s.image).Replicas(workers).Slots(slots).Retain(0).
 		Template(func(t *corev1.PodTemplateSpec) {
 			t.Spec.Containers[0].ImagePullPolicy = corev1.PullIfNotPresent
 			t.Spec.TerminationGracePeriodSeconds = new(int64(5))

@@ -19,7 +19,7 @@ var atOnce = []int32{2, 4, 8}
 func tasksPerSecond(ctx context.Context, s *suite) ([]measurement, error) {
 	n := s.size(5000, 500)
 	for _, slots := range atOnce {
-		if err := s.pool(ctx, fmt.Sprint("tasks-", slots), 1, slots, retainNothing); err != nil {
+		if err := s.pool(ctx, fmt.Sprint("tasks-", slots), 1, slots); err != nil {
 			return nil, err
 		}
 	}
@@ -78,8 +78,7 @@ func (s *suite) run(ctx context.Context, job *v1alpha1.Job) (time.Duration, erro
 	if seen.Status.State != v1alpha1.JobSucceeded {
 		return 0, fmt.Errorf("job %s: %s %s", job.Name, seen.Status.Reason, seen.Status.Message)
 	}
-	_, _, err = next(ctx, w, deleted(job.Name))
-	return at.Sub(before), err
+	return at.Sub(before), s.remove(ctx, w, seen)
 }
 
 // best has what was measured with each number of processes at once.
