@@ -172,6 +172,20 @@ bench-lib: ## Compare the library with its peers: prints tables, writes build/be
 	@mkdir -p build
 	cd test/bench && go run ./lib -out ../../build/bench-lib.json
 
+BENCH ?=
+
+.PHONY: bench
+bench: ## Measure the operator on a real cluster, each figure beside what it is compared with; BENCH has flags. Takes half an hour; nothing else should run.
+	@$(MAKE) cluster-up
+	@$(MAKE) deploy
+	@mkdir -p build/bench
+	@env=$$($(MAKE) -s cluster-env); eval "$$env"; set -x; \
+	cd test/bench && go run ./cluster -out ../../build/bench.json -plots ../../build/bench $(BENCH)
+
+.PHONY: bench-scale
+bench-scale: ## Measure what takes long: the memory of 100,000 queued Jobs, and the takeover with as many.
+	@$(MAKE) bench BENCH='-scale -out ../../build/bench-scale.json'
+
 ##@ Build
 
 .PHONY: build
@@ -195,7 +209,7 @@ demo: ## Start a cluster, install the operator and run a hundred Jobs.
 	@hack/demo.sh
 
 .PHONY: clean
-clean: ## Remove what build, dist and bench-lib made. The cluster stays: see cluster-down.
+clean: ## Remove what build, dist and the benchmarks made. The cluster stays: see cluster-down.
 	rm -rf bin build dist
 
 include hack/cluster.mk
