@@ -175,7 +175,7 @@ bench-lib: ## Compare the library with its peers: prints tables, writes build/be
 BENCH ?=
 
 .PHONY: bench
-bench: ## Measure the operator on a real cluster, each figure beside what it is compared with; BENCH has flags. Takes half an hour; nothing else should run.
+bench: ## Measure the operator on a real cluster, each figure beside what it is compared with; BENCH has flags. Nothing else should run meanwhile.
 	@$(MAKE) cluster-up
 	@$(MAKE) deploy
 	@mkdir -p build/bench
