@@ -274,9 +274,14 @@ func (w *world) control(ctx context.Context, daemon string, verbs ...[]string) e
 }
 
 // partitionLong lasts until the workers are given up.
+//
+// Each new leader waits anew. So from some time on no other fault of the control plane is begun.
 func (w *world) partitionLong(ctx context.Context, f *check.Fault, random *rand.Rand) error {
 	return w.part(ctx, f, random, func() bool {
-		return await(ctx, lostTimeout+patience, func() bool {
+		calm := time.AfterFunc(lostTimeout, func() { w.calm.Store(true) })
+		defer w.calm.Store(false)
+		defer calm.Stop()
+		return await(ctx, lostTimeout+2*patience, func() bool {
 			if ledger.Now()-f.From < lostTimeout {
 				return false
 			}

@@ -19,8 +19,10 @@ type lane struct {
 	least, most time.Duration
 }
 
+const controlPlane = "control plane"
+
 var lanes = []lane{
-	{"control plane", []check.Kind{
+	{controlPlane, []check.Kind{
 		check.KillLeader, check.StopLeader, check.RestartAPI, check.KillEtcd, check.KillAPIAndEtcd, check.RestartKubelet,
 	}, time.Second, 5 * time.Second},
 	{"workers", []check.Kind{
@@ -68,6 +70,9 @@ func (w *world) drive(ctx context.Context, l lane, random *rand.Rand, end time.T
 			}
 			if late && w.count(kind) >= w.each {
 				continue
+			}
+			if l.name == controlPlane {
+				await(ctx, 3*patience, func() bool { return !w.calm.Load() })
 			}
 			w.make(ctx, kind, random)
 			pause(ctx, l.least+time.Duration(random.Int64N(int64(l.most-l.least))))

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -42,6 +43,9 @@ type world struct {
 	seen   *sight
 	node   string
 	image  string
+
+	// calm: no fault of the control plane is to begin.
+	calm atomic.Bool
 
 	mu     sync.Mutex
 	faults []check.Fault
