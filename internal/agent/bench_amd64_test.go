@@ -1,8 +1,6 @@
 package agent
 
 import (
-	"bytes"
-	"encoding/binary"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,59 +8,18 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	pb "github.com/workerpool-dev/workerpool/internal/dispatch/dispatchpb"
-)
-
-var (
-	exitZero = []byte{
-		0xb8, 0x3c, 0, 0, 0, // mov eax, exit
-		0x31, 0xff, // xor edi, edi
-		0x0f, 0x05, // syscall
-	}
-	noteTheTime = append([]byte{
-		0xb8, 0xe4, 0, 0, 0, // mov eax, clock_gettime
-		0xbf, 1, 0, 0, 0, // mov edi, CLOCK_MONOTONIC
-		0x48, 0x8d, 0x74, 0x24, 0xf0, // lea rsi, [rsp-16]
-		0x0f, 0x05, // syscall
-		0xb8, 1, 0, 0, 0, // mov eax, write
-		0xbf, 1, 0, 0, 0, // mov edi, 1
-		0x48, 0x8d, 0x74, 0x24, 0xf0, // lea rsi, [rsp-16]
-		0xba, 16, 0, 0, 0, // mov edx, 16
-		0x0f, 0x05, // syscall
-	}, exitZero...)
+	"github.com/workerpool-dev/workerpool/internal/tinyprogram"
 )
 
 // writeProgram makes a static program of that code and returns its path.
-func writeProgram(b *testing.B, code []byte) string {
+func writeProgram(b *testing.B, code tinyprogram.Code) string {
 	b.Helper()
-	const address, headers = 0x400000, 64 + 56
-	size := uint64(headers + len(code))
-	var elf bytes.Buffer
-	elf.WriteString("\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00")
-	for _, field := range []any{
-		uint16(2), uint16(62), uint32(1), uint64(address + headers), uint64(64), uint64(0),
-		uint32(0), uint16(64), uint16(56), uint16(1), uint16(0), uint16(0), uint16(0),
-		// One segment to read and execute, which is all of the file.
-		uint32(1), uint32(5), uint64(0), uint64(address), uint64(address), size, size, uint64(4096),
-		code,
-	} {
-		if err := binary.Write(&elf, binary.LittleEndian, field); err != nil {
-			b.Fatal(err)
-		}
-	}
 	path := filepath.Join(b.TempDir(), "program")
-	if err := os.WriteFile(path, elf.Bytes(), 0o755); err != nil {
+	if err := tinyprogram.Write(path, code); err != nil {
 		b.Fatal(err)
 	}
 	return path
-}
-
-func monotonic() int64 {
-	var ts unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts)
-	return ts.Nano()
 }
 
 // BenchmarkStart measures from the receipt of an assignment to the first instruction of its process, one
@@ -84,18 +41,18 @@ func benchStart(b *testing.B, neighbour string) {
 		runAgentAct.a.act(&pb.OperatorMessage{Assignments: []*pb.Assignment{shell("neighbour", neighbour)}})
 		runAgentAct.s.running(tokenFor("neighbour"))
 	}
-	program := writeProgram(b, noteTheTime)
+	program := writeProgram(b, tinyprogram.NoteTheTime)
 	var took []int64
 	for b.Loop() {
 		assignment := job(fmt.Sprint("job-", len(took)), program)
-		received := monotonic()
+		received := time.Now().Round(0) // by the clock that the program reads
 		runAgentAct.a.act(&pb.OperatorMessage{Assignments: []*pb.Assignment{assignment}})
 		r := runAgentAct.s.result(assignment.GetToken())
-		if len(r.GetOutput()) != 16 {
-			b.Fatalf("result %v", r)
+		started, err := tinyprogram.TimeOf(string(r.GetOutput()))
+		if err != nil {
+			b.Fatalf("result %v: %v", r, err)
 		}
-		sec, nsec := binary.LittleEndian.Uint64(r.GetOutput()), binary.LittleEndian.Uint64(r.GetOutput()[8:])
-		took = append(took, int64(sec)*int64(time.Second)+int64(nsec)-received)
+		took = append(took, started.Sub(received).Nanoseconds())
 		runAgentAct.a.act(&pb.OperatorMessage{Settled: []*pb.Token{assignment.GetToken()}})
 	}
 	slices.Sort(took)
@@ -123,7 +80,7 @@ func BenchmarkJobs(b *testing.B) {
 		b.Run(fmt.Sprint("slots=", slots), func(b *testing.B) {
 			o := newOperator(b)
 			agent := benchAgent(b, o, slots)
-			program := writeProgram(b, exitZero)
+			program := writeProgram(b, tinyprogram.ExitZero)
 			next := 0
 			assign := func(n int) (batch []*pb.Assignment) {
 				for range n {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
 	"github.com/workerpool-dev/workerpool/internal/testutil"
+	"github.com/workerpool-dev/workerpool/internal/tinyprogram"
 )
 
 // createToStart compares the time until the first instruction of a Job's process with the time until a watcher sees
@@ -65,7 +66,7 @@ func (s *suite) timeToStart(ctx context.Context, w *watcher, name string) (time.
 	if job.Status.State != v1alpha1.JobSucceeded {
 		return 0, fmt.Errorf("job %s: %s %s", name, job.Status.Reason, job.Status.Message)
 	}
-	started, err := timeOf(job.Status.Result.Output)
+	started, err := tinyprogram.TimeOf(job.Status.Result.Output)
 	if err != nil {
 		return 0, err
 	}

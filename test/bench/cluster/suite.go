@@ -21,6 +21,7 @@ import (
 
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
 	"github.com/workerpool-dev/workerpool/internal/testutil"
+	"github.com/workerpool-dev/workerpool/internal/tinyprogram"
 )
 
 const (
@@ -120,8 +121,10 @@ func (s *suite) makeImage(ctx context.Context) error {
 	if err := os.Mkdir(s.programs, 0o755); err != nil {
 		return err
 	}
-	for name, code := range map[string][]byte{"true": exitZero, "false": exitOne, "sleep": sleepForAWhile, "now": noteTheTime} {
-		if err := writeProgram(filepath.Join(s.programs, name), code); err != nil {
+	for name, code := range map[string]tinyprogram.Code{
+		"true": tinyprogram.ExitZero, "false": tinyprogram.ExitOne, "sleep": tinyprogram.Sleep, "now": tinyprogram.NoteTheTime,
+	} {
+		if err := tinyprogram.Write(filepath.Join(s.programs, name), code); err != nil {
 			return err
 		}
 	}

@@ -1,4 +1,6 @@
-package main
+// Package tinyprogram makes programs of a few instructions, for benchmarks that measure how processes are started. The
+// start of a compiled program would be measured with them.
+package tinyprogram
 
 import (
 	"bytes"
@@ -10,31 +12,33 @@ import (
 	"time"
 )
 
-// A program of a few instructions, in place of a compiled one whose start would be measured too.
+// Code is what a program does, in instructions for amd64 and the system calls of Linux.
+type Code []byte
+
 var (
-	// exitZero ends with exit code 0.
-	exitZero = []byte{
+	// ExitZero ends with exit code 0.
+	ExitZero = Code{
 		0xb8, 0x3c, 0, 0, 0, // mov eax, exit
 		0x31, 0xff, // xor edi, edi
 		0x0f, 0x05, // syscall
 	}
-	// exitOne ends with exit code 1.
-	exitOne = []byte{
+	// ExitOne ends with exit code 1.
+	ExitOne = Code{
 		0xb8, 0x3c, 0, 0, 0, // mov eax, exit
 		0xbf, 1, 0, 0, 0, // mov edi, 1
 		0x0f, 0x05, // syscall
 	}
-	// sleepForAWhile ends after 3 s.
-	sleepForAWhile = append([]byte{
+	// Sleep ends with exit code 0 after 3 s.
+	Sleep = append(Code{
 		0x6a, 0, 0x6a, 3, // push 0; push 3
 		0x48, 0x89, 0xe7, // mov rdi, rsp
 		0x31, 0xf6, // xor esi, esi
 		0xb8, 0x23, 0, 0, 0, // mov eax, nanosleep
 		0x0f, 0x05, // syscall
-	}, exitZero...)
-	// noteTheTime writes the time at which it has started, as timeOf reads it: seconds and nanoseconds since 1970,
+	}, ExitZero...)
+	// NoteTheTime writes the time at which it has started, as TimeOf reads it: seconds and nanoseconds since 1970,
 	// each as 16 letters from A to P for half a byte, the lowest first.
-	noteTheTime = append([]byte{
+	NoteTheTime = append(Code{
 		0xb8, 0xe4, 0, 0, 0, // mov eax, clock_gettime
 		0x31, 0xff, // xor edi, edi: CLOCK_REALTIME
 		0x48, 0x8d, 0x74, 0x24, 0xf0, // lea rsi, [rsp-16]
@@ -56,13 +60,13 @@ var (
 		0x48, 0x8d, 0x74, 0x24, 0xc0, // lea rsi, [rsp-64]
 		0xba, 32, 0, 0, 0, // mov edx, 32
 		0x0f, 0x05, // syscall
-	}, exitZero...)
+	}, ExitZero...)
 )
 
-// writeProgram makes a static program of that code.
-func writeProgram(path string, code []byte) error {
-	if runtime.GOARCH != "amd64" {
-		return fmt.Errorf("the programs that are measured are for amd64, and this is %s", runtime.GOARCH)
+// Write makes a static program of that code. It is an error where such a program does not run.
+func Write(path string, code Code) error {
+	if runtime.GOOS != "linux" || runtime.GOARCH != "amd64" {
+		return fmt.Errorf("programs of a few instructions are for linux/amd64, and this is %s/%s", runtime.GOOS, runtime.GOARCH)
 	}
 	const address, headers = 0x400000, 64 + 56
 	size := uint64(headers + len(code))
@@ -73,17 +77,17 @@ func writeProgram(path string, code []byte) error {
 		uint32(0), uint16(64), uint16(56), uint16(1), uint16(0), uint16(0), uint16(0),
 		// One segment to read and execute, which is all of the file.
 		uint32(1), uint32(5), uint64(0), uint64(address), uint64(address), size, size, uint64(4096),
-		code,
+		[]byte(code),
 	} {
 		if err := binary.Write(&elf, binary.LittleEndian, field); err != nil {
 			return err
 		}
 	}
-	return os.WriteFile(path, elf.Bytes(), 0o755)
+	return os.WriteFile(path, elf.Bytes(), 0o755) //nolint:gosec // a program
 }
 
-// timeOf reads what noteTheTime has written.
-func timeOf(output string) (time.Time, error) {
+// TimeOf reads what NoteTheTime has written.
+func TimeOf(output string) (time.Time, error) {
 	if len(output) != 32 {
 		return time.Time{}, fmt.Errorf("the program wrote %s, not a time", strconv.Quote(output))
 	}
