@@ -3,7 +3,6 @@ package process
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,11 +15,11 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/workerpool-dev/workerpool/internal/testutil"
+	"github.com/workerpool-dev/workerpool/test/simulated"
 )
 
 // world is one installation: its operators, one pool called demo with workers, and a ledger that Jobs write to.
@@ -76,7 +75,7 @@ func newWorld(t *testing.T) *world {
 		Spec:       corev1.ServiceSpec{Ports: []corev1.ServicePort{{Name: "grpc", Port: 9443}}},
 	})
 	for i := range 2 {
-		w.operators = append(w.operators, &operator{address: freeAddress(t), ip: fmt.Sprintf("192.0.2.%d", i+1)})
+		w.operators = append(w.operators, &operator{address: simulated.FreeAddress(t), ip: fmt.Sprintf("192.0.2.%d", i+1)})
 	}
 	return w
 }
@@ -86,17 +85,6 @@ func (w *world) create(o client.Object) {
 	if err := w.client.Create(w.t.Context(), o); err != nil {
 		w.t.Fatalf("create %T: %v", o, err)
 	}
-}
-
-// freeAddress is one on loopback that nobody listens on.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().String()
 }
 
 // startOperator runs a replica of this version.
@@ -111,17 +99,9 @@ func (w *world) startOperator(o *operator, of programs) {
 // kubeconfig leads to the API server over the link.
 func (w *world) kubeconfig() string {
 	w.t.Helper()
-	file := filepath.Join(w.t.TempDir(), "kubeconfig")
-	err := clientcmd.WriteToFile(clientcmdapi.Config{
-		Clusters:       map[string]*clientcmdapi.Cluster{"c": {Server: "https://" + w.link.address, CertificateAuthorityData: env.Config.CAData}},
-		AuthInfos:      map[string]*clientcmdapi.AuthInfo{"c": {ClientCertificateData: env.Config.CertData, ClientKeyData: env.Config.KeyData}},
-		Contexts:       map[string]*clientcmdapi.Context{"c": {Cluster: "c", AuthInfo: "c"}},
-		CurrentContext: "c",
-	}, file)
-	if err != nil {
-		w.t.Fatalf("write a kubeconfig: %v", err)
-	}
-	return file
+	return simulated.Kubeconfig(w.t, "operator",
+		&clientcmdapi.Cluster{Server: "https://" + w.link.address, CertificateAuthorityData: env.Config.CAData},
+		&clientcmdapi.AuthInfo{ClientCertificateData: env.Config.CertData, ClientKeyData: env.Config.KeyData})
 }
 
 // leader waits until one of these replicas has published its address, and returns it.

@@ -102,7 +102,7 @@ func NewOperator(t *testing.T, c client.Client, namespace, manager, url string) 
 	}
 	return &Operator{
 		Namespace: namespace, Service: net.JoinHostPort(dispatch.Spec.ClusterIP, "9443"), Address: FreeAddress(t), manager: manager,
-		kubeconfig: kubeconfig(t, "operator", &clientcmdapi.Cluster{Server: url}, &clientcmdapi.AuthInfo{}),
+		kubeconfig: Kubeconfig(t, "operator", &clientcmdapi.Cluster{Server: url}, &clientcmdapi.AuthInfo{}),
 	}
 }
 
@@ -136,7 +136,7 @@ func StartKwok(t *testing.T, c client.Client, config *rest.Config, label string,
 	cluster := &clientcmdapi.Cluster{Server: config.Host, CertificateAuthorityData: config.CAData}
 	user := &clientcmdapi.AuthInfo{ClientCertificateData: config.CertData, ClientKeyData: config.KeyData}
 	command := exec.Command(os.Getenv(kwokVariable), //nolint:gosec,noctx // the Makefile names it, and Signal ends it
-		"--kubeconfig="+kubeconfig(t, "kwok", cluster, user), "--config="+file,
+		"--kubeconfig="+Kubeconfig(t, "kwok", cluster, user), "--config="+file,
 		"--manage-nodes-with-label-selector="+nodeLabel+"="+label, "--node-lease-duration-seconds=0", "-v=WARN")
 	command.Env = append(os.Environ(), "KWOK_WORKDIR="+t.TempDir())
 	p, err := Start(command, log)
@@ -157,7 +157,8 @@ func FreeAddress(t *testing.T) string {
 	return listener.Addr().String()
 }
 
-func kubeconfig(t *testing.T, name string, cluster *clientcmdapi.Cluster, user *clientcmdapi.AuthInfo) string {
+// Kubeconfig writes a file that leads to a cluster, and returns its path.
+func Kubeconfig(t *testing.T, name string, cluster *clientcmdapi.Cluster, user *clientcmdapi.AuthInfo) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), name)
 	err := clientcmd.WriteToFile(clientcmdapi.Config{

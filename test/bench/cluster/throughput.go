@@ -127,7 +127,7 @@ func (c *crowd) watch(ctx context.Context, w *watcher, n int, see func(*v1alpha1
 	return nil
 }
 
-// create has all clients create Jobs at once.
+// create has many clients create Jobs at once.
 func create(ctx context.Context, clients []client.WithWatch, n int, job func(i int) *v1alpha1.Job) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for i, c := range clients {
