@@ -94,7 +94,7 @@ test-simulation: ## Run the operator's deciding code in 20,000 worlds that go wr
 
 .PHONY: test-controls
 test-controls: ## Plant bugs, one rule after the other, and want the simulation to find each.
-	go test -count=1 -timeout=60m ./test/simulation -run TestControls -sim.controls -v
+	go run ./test/simulation/controls
 
 .PHONY: test-integration
 test-integration: ## Run the tests of the controllers against a real API server and etcd.

@@ -24,9 +24,9 @@ func run(t *testing.T, code tinyprogram.Code) (output string, exitCode int) {
 }
 
 func TestAProgramTellsWhenItHasStarted(t *testing.T) {
-	before := time.Now().Round(0) //nolint:forbidigo // a process has no other clock
+	before := time.Now().Round(0)
 	output, _ := run(t, tinyprogram.NoteTheTime)
-	after := time.Now().Round(0) //nolint:forbidigo // see above
+	after := time.Now().Round(0)
 	started, err := tinyprogram.TimeOf(output)
 	if err != nil || started.Before(before) || started.After(after) {
 		t.Errorf("started at %v (%v), between %v and %v", started, err, before, after)
