@@ -126,7 +126,7 @@ func (e *Environment) Stop() error {
 
 // Namespace makes a namespace for one test, with these labels, and its default service account.
 // Nothing deletes it: there is no controller that could empty it.
-func (e *Environment) Namespace(t *testing.T, labelled map[string]string) string {
+func (e *Environment) Namespace(t testing.TB, labelled map[string]string) string {
 	t.Helper()
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "test-", Labels: labelled}}
 	if err := e.Client.Create(t.Context(), ns); err != nil {

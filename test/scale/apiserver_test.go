@@ -25,7 +25,7 @@ type front struct {
 }
 
 // newFront serves until the end of the test.
-func newFront(t *testing.T, config *rest.Config, lag time.Duration) *front {
+func newFront(t testing.TB, config *rest.Config, lag time.Duration) *front {
 	t.Helper()
 	f := &front{requests: map[string]int{}}
 	f.url = simulated.NewProxy(t, config, func(r *http.Response) {

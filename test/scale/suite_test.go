@@ -57,16 +57,18 @@ func run(m *testing.M) int {
 
 // fixture is one operator with one pool, called demo, which has no workers at first.
 type fixture struct {
-	t         *testing.T
+	t         testing.TB
 	client    client.WithWatch
 	namespace string
 	front     *front
 	nodes     *simulated.Nodes
 	audit     *simulated.Audit
+	// operator is the process.
+	operator *simulated.Program
 }
 
 // setup starts an operator that sees changes of pods so late, and nodes whose agents do this work.
-func setup(t *testing.T, lag time.Duration, work simulated.Work) *fixture {
+func setup(t testing.TB, lag time.Duration, work simulated.Work) *fixture {
 	t.Helper()
 	config := rest.CopyConfig(env.Config)
 	config.QPS = -1
@@ -121,11 +123,11 @@ func (f *fixture) startOperator() *simulated.Operator {
 	}
 	defer slices.Stop()
 	f.run("operator", func(log *os.File) *simulated.Program {
-		p, err := operator.Start(log)
-		if err != nil {
+		var err error
+		if f.operator, err = operator.Start(log); err != nil {
 			f.t.Fatal(err)
 		}
-		return p
+		return f.operator
 	})
 	select {
 	case <-slices.ResultChan():

@@ -181,7 +181,7 @@ func (a *Audit) Look() (now Census, broken string, changed <-chan struct{}) {
 
 // Await waits until the pods are as they should be, and returns after how long. It ends the test if a rule was
 // broken.
-func (a *Audit) Await(t *testing.T, what string, is func(Census) bool) time.Duration {
+func (a *Audit) Await(t testing.TB, what string, is func(Census) bool) time.Duration {
 	t.Helper()
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)

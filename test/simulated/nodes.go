@@ -63,7 +63,7 @@ type Nodes struct {
 }
 
 // Simulate plays the nodes for the pods of a watch, until the test ends.
-func (n *Nodes) Simulate(t *testing.T, events watch.Interface) {
+func (n *Nodes) Simulate(t testing.TB, events watch.Interface) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	n.ctx, n.requests = ctx, make(chan struct{}, requestsAtOnce)

@@ -73,6 +73,9 @@ func Start(command *exec.Cmd, log *os.File) (*Program, error) {
 // Ended is closed when the program has ended; Err tells how, then.
 func (p *Program) Ended() <-chan struct{} { return p.ended }
 
+// PID is the number of its process.
+func (p *Program) PID() int { return p.process.Pid }
+
 // Err is nil if the program has ended well. It must not be called before it has ended.
 func (p *Program) Err() error { return p.err }
 
@@ -91,7 +94,7 @@ type Operator struct {
 }
 
 // NewOperator prepares a namespace for an operator whose API server is at a URL.
-func NewOperator(t *testing.T, c client.Client, namespace, manager, url string) *Operator {
+func NewOperator(t testing.TB, c client.Client, namespace, manager, url string) *Operator {
 	t.Helper()
 	dispatch := &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: serviceName},
@@ -121,7 +124,7 @@ func (o *Operator) Start(log *os.File, arguments ...string) (*Program, error) {
 var stages []byte
 
 // StartKwok makes nodes with a label and starts their kubelets.
-func StartKwok(t *testing.T, c client.Client, config *rest.Config, label string, log *os.File) *Program {
+func StartKwok(t testing.TB, c client.Client, config *rest.Config, label string, log *os.File) *Program {
 	t.Helper()
 	for i := range nodeCount {
 		node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: nodeName(label, i), Labels: map[string]string{nodeLabel: label}}}
@@ -147,7 +150,7 @@ func StartKwok(t *testing.T, c client.Client, config *rest.Config, label string,
 }
 
 // FreeAddress is one on loopback that nobody listens on.
-func FreeAddress(t *testing.T) string {
+func FreeAddress(t testing.TB) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -158,7 +161,7 @@ func FreeAddress(t *testing.T) string {
 }
 
 // Kubeconfig writes a file that leads to a cluster, and returns its path.
-func Kubeconfig(t *testing.T, name string, cluster *clientcmdapi.Cluster, user *clientcmdapi.AuthInfo) string {
+func Kubeconfig(t testing.TB, name string, cluster *clientcmdapi.Cluster, user *clientcmdapi.AuthInfo) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), name)
 	err := clientcmd.WriteToFile(clientcmdapi.Config{
@@ -172,7 +175,7 @@ func Kubeconfig(t *testing.T, name string, cluster *clientcmdapi.Cluster, user *
 }
 
 // Tail is the end of a log: of the lines that contain a text the last ones, at most so many.
-func Tail(t *testing.T, file, text string, most int) string {
+func Tail(t testing.TB, file, text string, most int) string {
 	t.Helper()
 	content, err := os.ReadFile(file)
 	if err != nil {

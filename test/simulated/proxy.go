@@ -18,7 +18,7 @@ import (
 // NewProxy stands between the operator and the API server until the end of the test, and returns its URL. Each
 // answer is shown to see, which may change it, before it goes to the operator. Around, if not nil, is a handler around
 // the proxy's own.
-func NewProxy(t *testing.T, config *rest.Config, see func(*http.Response), around func(http.Handler) http.Handler) (address string) {
+func NewProxy(t testing.TB, config *rest.Config, see func(*http.Response), around func(http.Handler) http.Handler) (address string) {
 	t.Helper()
 	transport, err := rest.TransportFor(config)
 	if err != nil {

@@ -18,6 +18,7 @@ var rows = []row{
 	{name: "http_tasks_per_second", measure: httpTasksPerSecond},
 	{name: "writes_per_job", measure: writesPerJob},
 	{name: "engine_ops", measure: engineOps},
+	{name: "many_workers", scale: true, measure: manyWorkers},
 	{name: "recover", scale: true, measure: recoverRow},
 	{name: "operator_bytes_per_queued_job", scale: true, measure: bytesPerQueuedJob},
 }

@@ -1,7 +1,7 @@
 // The server program is a worker's HTTP server that does next to nothing, and the client that it is compared with.
 //
 //	/              an empty answer
-//	/load?n=N&c=C  sends itself N requests, C at once, and then answers
+//	/load?n=N&c=C  sends itself N requests, C at once, and then answers; with &close=true each has a connection of its own
 package main
 
 import (
@@ -38,7 +38,9 @@ func serve(port int) error {
 			http.Error(w, "n and c must be numbers", http.StatusBadRequest)
 			return
 		}
-		if err := load(r.Context(), "http://"+address, n, c); err != nil {
+		transport := &http.Transport{MaxIdleConnsPerHost: c, DisableKeepAlives: r.FormValue("close") == "true"}
+		defer transport.CloseIdleConnections()
+		if err := load(r.Context(), &http.Client{Transport: transport}, "http://"+address, n, c); err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 		}
 	})
@@ -53,9 +55,7 @@ func serve(port int) error {
 }
 
 // load sends so many requests, so many at once.
-func load(ctx context.Context, url string, n, atOnce int) error {
-	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: atOnce}}
-	defer client.CloseIdleConnections()
+func load(ctx context.Context, client *http.Client, url string, n, atOnce int) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for i := range atOnce {
 		group.Go(func() error {
