@@ -1,6 +1,7 @@
 package process
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -9,7 +10,8 @@ import (
 )
 
 const (
-	// handoverBudget bounds a pause in dispatch while the operator is restarted in order.
+	// handoverBudget bounds the pause in dispatch while the operator is restarted in order: that of the median handover,
+	// and half of what any may take. Without the order it would be as long as a Lease holds.
 	handoverBudget = 2 * time.Second
 	handovers      = 6
 	// steadyJobs are more than run while all that lasts; each takes a moment.
@@ -44,13 +46,16 @@ func TestDispatchPausesShortlyWhenTheLeaderIsStopped(t *testing.T) {
 	w.await("all ended", func() bool { return len(w.entries())%2 == 0 })
 
 	starts := w.starts("steady", begun)
-	longest := time.Duration(0)
-	for i := 1; i < len(starts); i++ {
-		longest = max(longest, starts[i]-starts[i-1])
+	pauses := make([]time.Duration, len(starts)-1)
+	for i := range pauses {
+		pauses[i] = starts[i+1] - starts[i]
 	}
-	t.Logf("%d Jobs in %.1f s with %d handovers: the longest pause was %.2f s", len(starts), starts[len(starts)-1].Seconds(), handovers, longest.Seconds())
-	if longest > handoverBudget {
-		t.Errorf("the budget is %v", handoverBudget)
+	slices.Sort(pauses)
+	pauses = pauses[len(pauses)-handovers:]
+	median, longest := pauses[handovers/2], pauses[handovers-1]
+	t.Logf("%d Jobs in %.1f s with %d handovers: the longest pauses were %v", len(starts), starts[len(starts)-1].Seconds(), handovers, pauses)
+	if median > handoverBudget || longest > 2*handoverBudget {
+		t.Errorf("the budget is %v in the median, and twice that for each", handoverBudget)
 	}
 	w.expectNoneTwice()
 }
