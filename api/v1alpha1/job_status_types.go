@@ -180,7 +180,7 @@ type JobStatus struct {
 
 	// completions is the number of tasks that have succeeded and of all, for
 	// people: `49/50`. This and what follows is for indexed Jobs only, and written
-	// at most once a second.
+	// at most once a second, or once for each 250 tasks that have ended.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=32

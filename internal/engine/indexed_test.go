@@ -118,6 +118,25 @@ func TestTheResultsOfTasksAreAcknowledgedOnceStored(t *testing.T) {
 	}
 }
 
+// An agent that keeps too many results takes no more tasks.
+func TestManyResultsOfTasksAreStoredAtOnce(t *testing.T) {
+	w, p := room(t, maxUnwritten)
+	uid := w.runJob(completions(3 * maxUnwritten))
+	w.live(statusInterval)
+	for i := range int32(maxUnwritten - 1) {
+		w.exit(uid, i, 0)
+	}
+	w.turn()
+	if len(p.results) != maxUnwritten-1 {
+		t.Fatalf("%d results are left, want %d, as less than a second has passed", len(p.results), maxUnwritten-1)
+	}
+	w.exit(uid, maxUnwritten-1, 0)
+	w.turn()
+	if len(p.results) != 0 || w.status(uid).SucceededIndexes != fmt.Sprintf("0-%d", maxUnwritten-1) {
+		t.Errorf("%d results are left, stored: %s", len(p.results), describeStatus(w.status(uid)))
+	}
+}
+
 func TestTheNextLeaderStartsNothingAgain(t *testing.T) {
 	w, p := room(t, 3)
 	uid := w.runJob(completions(10), retries(3), backoff(0, 1, 0))

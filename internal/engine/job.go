@@ -73,8 +73,9 @@ type job struct {
 	handled bool
 	// settling: the job has ended, and that is being written.
 	settling bool
-	// owed are the results that the agents keep until they are stored.
-	owed []owed
+	// owed are the results that the agents keep until they are stored; unwritten of them are in no write yet.
+	owed      []owed
+	unwritten int
 
 	// deadline is when the job fails if it has not ended, and startAfter when it may begin; or zero.
 	deadline, startAfter time.Time

@@ -57,6 +57,10 @@ func (j *job) publish() {
 	now, urgent := j.present(), j.urgent
 	j.urgent = false
 	j.noteSuspended()
+	if j.unwritten >= maxUnwritten {
+		j.write(0)
+		return
+	}
 	after := waitingDue
 	switch {
 	case urgent:
@@ -130,8 +134,12 @@ func (j *job) awaitsWrite() bool {
 		slices.ContainsFunc(j.sorted(), func(t *task) bool { return t.attempt != nil && t.attempt.unsent })
 }
 
-// statusInterval is how often the status of an indexed job is written, at the most.
-const statusInterval = time.Second
+const (
+	// statusInterval is how often the status of an indexed job is written, at the most, unless more results than
+	// maxUnwritten come meanwhile: an agent takes no more tasks when it keeps a thousand.
+	statusInterval = time.Second
+	maxUnwritten   = 250
+)
 
 // writeLater has the status of an indexed job written in a while, with all that happens until then.
 func (j *job) writeLater(after time.Duration) {

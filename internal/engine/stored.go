@@ -13,6 +13,7 @@ import (
 func (j *job) owe(a *attempt, t *task, failed bool) {
 	a.worker.unsettled++
 	j.owed = append(j.owed, owed{worker: a.worker, token: a.token, task: t, failed: failed})
+	j.unwritten++
 }
 
 // owes tells whether the job has taken in this result.
@@ -27,6 +28,7 @@ func (j *job) assignOwed() {
 			j.owed[i].version = j.version
 		}
 	}
+	j.unwritten = 0
 }
 
 // acknowledge lets the agents forget what is stored by now.
