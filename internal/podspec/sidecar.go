@@ -2,6 +2,7 @@ package podspec
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
@@ -74,24 +75,34 @@ func waitForAgent(job *corev1.Container, pool *v1alpha1.WorkerPool) {
 }
 
 // sidecarResources are small, unless the pod as a whole has its own. Where all other containers make the
-// pod one of the quality of service Guaranteed, the requests are the limits, so that it stays one.
+// pod one of the quality of service Guaranteed, the requests are the limits, so that it stays one. The processor is
+// limited only where that of others is, as a quota may want it: a limit has a busy agent wait, for up to a tenth of a
+// second at a time, while processors are idle.
 func sidecarResources(spec *corev1.PodSpec, slots int) corev1.ResourceRequirements {
 	if spec.Resources != nil {
 		return corev1.ResourceRequirements{}
 	}
 	limits := corev1.ResourceList{
-		corev1.ResourceCPU:    resource.MustParse("500m"),
 		corev1.ResourceMemory: *resource.NewQuantity(sidecarMemory+int64(slots)*slotMemory, resource.BinarySI),
 	}
 	if guaranteed(spec) {
 		limits[corev1.ResourceCPU] = resource.MustParse("200m") // all of it is kept for the agent
 		return corev1.ResourceRequirements{Requests: limits.DeepCopy(), Limits: limits}
 	}
+	if anyLimited(spec, corev1.ResourceCPU) {
+		limits[corev1.ResourceCPU] = resource.MustParse("500m")
+	}
 	requests := corev1.ResourceList{
 		corev1.ResourceCPU:    resource.MustParse("10m"),
 		corev1.ResourceMemory: resource.MustParse("32Mi"),
 	}
 	return corev1.ResourceRequirements{Requests: requests, Limits: limits}
+}
+
+// anyLimited tells whether a container has a limit of the resource.
+func anyLimited(spec *corev1.PodSpec, name corev1.ResourceName) bool {
+	limited := func(c corev1.Container) bool { return !c.Resources.Limits.Name(name, resource.DecimalSI).IsZero() }
+	return slices.ContainsFunc(spec.InitContainers, limited) || slices.ContainsFunc(spec.Containers, limited)
 }
 
 // guaranteed tells whether all containers have limits of cpu and memory that are their requests.

@@ -40,7 +40,11 @@ func TestSidecarResources(t *testing.T) {
 	list := func(cpu, memory string) corev1.ResourceList {
 		return corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(cpu), corev1.ResourceMemory: resource.MustParse(memory)}
 	}
-	small := corev1.ResourceRequirements{Requests: list("10m", "32Mi"), Limits: list("500m", "100Mi")}
+	memory := func(most string) corev1.ResourceList {
+		return corev1.ResourceList{corev1.ResourceMemory: resource.MustParse(most)}
+	}
+	small := corev1.ResourceRequirements{Requests: list("10m", "32Mi"), Limits: memory("100Mi")}
+	bounded := corev1.ResourceRequirements{Requests: list("10m", "32Mi"), Limits: list("500m", "100Mi")}
 	kept := corev1.ResourceRequirements{Requests: list("200m", "100Mi"), Limits: list("200m", "100Mi")}
 	equal := corev1.ResourceRequirements{Requests: list("1", "1Gi"), Limits: list("1", "1Gi")}
 	limits := corev1.ResourceRequirements{Limits: list("1", "1Gi")}
@@ -52,13 +56,13 @@ func TestSidecarResources(t *testing.T) {
 		want       corev1.ResourceRequirements
 	}{
 		"nothing said":       {containers: []corev1.ResourceRequirements{{}}, want: small},
-		"burstable":          {containers: []corev1.ResourceRequirements{unequal}, want: small},
+		"burstable":          {containers: []corev1.ResourceRequirements{unequal}, want: bounded},
 		"guaranteed":         {containers: []corev1.ResourceRequirements{equal, limits}, want: kept},
-		"one not guaranteed": {containers: []corev1.ResourceRequirements{equal, {}}, want: small},
+		"one not guaranteed": {containers: []corev1.ResourceRequirements{equal, {}}, want: bounded},
 		"said for the pod":   {containers: []corev1.ResourceRequirements{{}}, pod: &limits},
 		"many slots": {
 			containers: []corev1.ResourceRequirements{{}}, slots: 256,
-			want: corev1.ResourceRequirements{Requests: list("10m", "32Mi"), Limits: list("500m", "1120Mi")},
+			want: corev1.ResourceRequirements{Requests: list("10m", "32Mi"), Limits: memory("1120Mi")},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
