@@ -370,6 +370,34 @@ func TestAnIdleSessionIsPinged(t *testing.T) {
 	})
 }
 
+func TestSettledResultsAreToldWithTheNextCommandOrSoon(t *testing.T) {
+	for name, tc := range map[string]struct {
+		next  []engine.Assignment
+		after time.Duration
+	}{
+		"nothing comes":      {after: settledDelay},
+		"an assignment does": {next: []engine.Assignment{{Token: engine.Token{Job: "b", Try: 1}, JobName: "b"}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(*operator) {}, func(t *testing.T, o *operator, conn *grpc.ClientConn) {
+				stream := o.greet(conn)
+				o.receive(stream)
+				session := <-o.sessions
+				start := time.Now()
+				session.Send(engine.Command{Sequence: 1, Settled: []engine.Token{{Job: "a", Try: 1}}})
+				session.Send(engine.Command{Sequence: 2, Assignments: tc.next, Settled: []engine.Token{{Job: "c", Try: 1}}})
+				m := o.receive(stream)
+				if len(m.GetSettled()) != 2 || len(m.GetAssignments()) != len(tc.next) || m.GetSequence() != 2 {
+					t.Errorf("received %v", m)
+				}
+				if after := time.Since(start); after != tc.after {
+					t.Errorf("it came after %v, want %v", after, tc.after)
+				}
+			})
+		})
+	}
+}
+
 func TestAnAgentThatSaysNoHelloIsGivenUp(t *testing.T) {
 	inBubble(t, func(*operator) {}, func(t *testing.T, o *operator, conn *grpc.ClientConn) {
 		start := time.Now()

@@ -23,6 +23,9 @@ type session struct {
 	// sent is the sequence up to which all has been taken to be sent.
 	sent     uint64
 	isClosed bool
+	// later notifies when settled results alone have waited long enough; waits: it runs.
+	later *time.Timer
+	waits bool
 	// reason is set before closed is closed, and may be read without mu after.
 	reason string
 
@@ -33,8 +36,15 @@ type session struct {
 
 var _ engine.Session = (*session)(nil)
 
+// settledDelay is how long an agent may be left to keep results that are settled: what it is told next within that
+// time, and under load that is its next assignment, tells it that too.
+const settledDelay = 100 * time.Millisecond
+
 func newSession() *session {
-	return &session{wake: make(chan struct{}, 1), closed: make(chan struct{})}
+	s := &session{wake: make(chan struct{}, 1), closed: make(chan struct{})}
+	s.later = time.AfterFunc(settledDelay, s.notify)
+	s.later.Stop()
+	return s
 }
 
 // Send is engine.Session's.
@@ -46,7 +56,12 @@ func (s *session) Send(cmd engine.Command) {
 	s.pending.Recorded = append(s.pending.Recorded, cmd.Recorded...)
 	s.pending.Settled = append(s.pending.Settled, cmd.Settled...)
 	s.sequence = cmd.Sequence
-	s.notify()
+	if len(cmd.Assignments)+len(cmd.Kills)+len(cmd.Recorded) > 0 {
+		s.notify()
+	} else if !s.waits && !s.isClosed {
+		s.waits = true
+		s.later.Reset(settledDelay)
+	}
 }
 
 // Close is engine.Session's.
@@ -55,6 +70,7 @@ func (s *session) Close(reason string) {
 	defer s.mu.Unlock()
 	if !s.isClosed {
 		s.isClosed, s.reason = true, reason
+		s.later.Stop()
 		close(s.closed)
 	}
 }
@@ -74,6 +90,10 @@ func (s *session) take() *dispatchpb.OperatorMessage {
 	defer s.mu.Unlock()
 	cmd := s.pending
 	s.pending = engine.Command{}
+	if s.waits {
+		s.waits = false
+		s.later.Stop()
+	}
 	if n := batch(cmd.Assignments); n < len(cmd.Assignments) {
 		// What is said of assignments comes with the last of them, so that they are known by then.
 		s.pending = engine.Command{Assignments: cmd.Assignments[n:], Kills: cmd.Kills, Recorded: cmd.Recorded}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -53,7 +54,9 @@ func (w *Writer) store(ctx context.Context, epoch engine.Epoch, write engine.Wri
 	if err != nil {
 		return outcome{}, err
 	}
-	job := &v1alpha1.Job{}
+	// Of the answer only the resource version matters: the Job as a whole would be encoded and read in vain.
+	job := &metav1.PartialObjectMetadata{}
+	job.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("Job"))
 	job.Namespace, job.Name = write.Job.Namespace, write.Job.Name
 	err = w.Client.Status().Patch(ctx, job, client.RawPatch(types.JSONPatchType, body))
 	switch {

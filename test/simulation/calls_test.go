@@ -186,7 +186,7 @@ func (c statusClient) Patch(_ context.Context, into client.Object, patch client.
 	r.perform = func() error {
 		stored, err := w.patchStatus(call, p)
 		if err == nil {
-			*into.(*v1alpha1.Job) = *stored
+			into.SetResourceVersion(stored.ResourceVersion)
 		}
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -18,6 +19,7 @@ import (
 	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
 	"github.com/workerpool-dev/workerpool/internal/testutil"
@@ -66,6 +68,7 @@ func newSuite(ctx context.Context, o options) (*suite, error) {
 	if s.config, err = ctrl.GetConfig(); err != nil {
 		return nil, fmt.Errorf(`%w; start a cluster: make cluster-up deploy, eval "$(make -s cluster-env)"`, err)
 	}
+	log.SetLogger(logr.Discard())
 	s.config.QPS = -1 // no limit: the API server has its own
 	if s.client, err = client.NewWithWatch(s.config, client.Options{Scheme: s.scheme}); err != nil {
 		return nil, err
@@ -222,6 +225,43 @@ func (s *suite) removePool(ctx context.Context, name string) error {
 		err := s.client.List(ctx, &pods, client.InNamespace(s.namespace), client.MatchingLabels{v1alpha1.LabelPool: name})
 		return len(pods.Items) == 0, err
 	})
+}
+
+// quiet waits until the machine has nothing to do: what comes after a change or a measurement, such as deletions and
+// programs that start, is not to be measured with the next. A machine that is never quiet is not waited for.
+func (s *suite) quiet(ctx context.Context) error {
+	const most = 30
+	before, err := busyTime()
+	for range most {
+		if err != nil {
+			return err
+		}
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		var now float64
+		now, err = busyTime()
+		if now-before < 0.2 {
+			return err
+		}
+		before = now
+	}
+	s.log("the machine is busy with something else")
+	return nil
+}
+
+// busyTime is how many seconds all processors together have worked.
+func busyTime() (float64, error) {
+	text, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0, err
+	}
+	var user, nice, system, idle, wait, interrupts, softInterrupts float64
+	_, err = fmt.Sscanf(string(text), "cpu %f %f %f %f %f %f %f", &user, &nice, &system, &idle, &wait, &interrupts, &softInterrupts)
+	const ticksPerSecond = 100 // on every Linux
+	return (user + nice + system + interrupts + softInterrupts) / ticksPerSecond, err
 }
 
 // await asks until the answer is yes. It is for what is not measured.

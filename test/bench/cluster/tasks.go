@@ -67,6 +67,9 @@ func (s *suite) run(ctx context.Context, job *v1alpha1.Job) (time.Duration, erro
 		return 0, err
 	}
 	defer w.stop()
+	if err := s.quiet(ctx); err != nil {
+		return 0, err
+	}
 	before := time.Now()
 	if err := s.client.Create(ctx, job); err != nil {
 		return 0, err

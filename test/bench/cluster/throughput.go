@@ -97,6 +97,9 @@ func (s *suite) crowd(ctx context.Context, prefix string, n int, see func(*v1alp
 	if err != nil {
 		return nil, err
 	}
+	if err := s.quiet(ctx); err != nil {
+		return nil, err
+	}
 	result := &crowd{start: time.Now()}
 	group, running := errgroup.WithContext(ctx)
 	group.Go(func() error {
@@ -220,6 +223,9 @@ func (s *suite) batchCrowd(ctx context.Context, n int) (float64, error) {
 		return 0, err
 	}
 	defer w.stop()
+	if err := s.quiet(ctx); err != nil {
+		return 0, err
+	}
 	before := time.Now()
 	for i := range n {
 		if err := s.client.Create(ctx, s.batchJob(fmt.Sprintf("crowd-%03d", i))); err != nil {
