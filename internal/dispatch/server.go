@@ -25,6 +25,8 @@ const (
 	protocol = 1
 	// maxMessageBytes bounds what an agent may send at once: a spool of 1,000 results.
 	maxMessageBytes = 16 << 20
+	// bufferBytes is what a session keeps to read with.
+	bufferBytes = 4 << 10
 	// helloTimeout bounds authentication and the wait for the first message.
 	helloTimeout = 10 * time.Second
 	// stopTimeout bounds the wait for sessions to end.
@@ -69,6 +71,8 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	server := grpc.NewServer(
 		grpc.Creds(credentials.NewTLS(s.tls)),
 		grpc.MaxRecvMsgSize(maxMessageBytes),
+		// Thousands of sessions are idle for most of the time: buffers for large messages would be most of their memory.
+		grpc.ReadBufferSize(bufferBytes), grpc.SharedWriteBuffer(true),
 		grpc.MaxConcurrentStreams(4), // one connection is one agent, whose last stream may not have ended yet
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: engine.SilenceTimeout, Timeout: engine.SilenceTimeout}),

@@ -37,9 +37,11 @@ func BenchmarkWorkers(b *testing.B) {
 		b.Run(fmt.Sprint(workers), func(b *testing.B) {
 			before := processorTime(b, f.operator.PID())
 			<-time.After(idleTime)
-			b.ReportMetric((processorTime(b, f.operator.PID()) - before).Seconds()/idleTime.Seconds(), "processors")
-			b.ReportMetric(resident(b, f.operator.PID()), "resident-B")
+			processors := (processorTime(b, f.operator.PID()) - before).Seconds() / idleTime.Seconds()
+			memory := resident(b, f.operator.PID())
 			f.dispatch(b, work, workers)
+			b.ReportMetric(processors, "processors")
+			b.ReportMetric(memory, "resident-B")
 		})
 	}
 	f.end(most)

@@ -47,16 +47,16 @@ func (s *suite) leader(ctx context.Context) (*leader, error) {
 		name, _, _ := strings.Cut(*lease.Spec.HolderIdentity, "_")
 		found.since = lease.Spec.AcquireTime.Time
 		err := s.client.Get(ctx, types.NamespacedName{Namespace: operatorNamespace, Name: name}, &found.pod)
-		return err == nil && found.pod.DeletionTimestamp == nil, client.IgnoreNotFound(err)
+		if err != nil || found.pod.DeletionTimestamp != nil {
+			return false, client.IgnoreNotFound(err)
+		}
+		found.pid, err = processOf(found.pod.Name)
+		return found.pid != 0, err
 	})
-	if err != nil {
-		return nil, err
-	}
-	found.pid, err = processOf(found.pod.Name)
 	return found, err
 }
 
-// processOf finds the operator's process in that pod.
+// processOf finds the operator's process in that pod: 0 if it has none on this machine, or not yet again.
 func processOf(pod string) (int, error) {
 	environments, err := filepath.Glob("/proc/[0-9]*/environ")
 	if err != nil {
@@ -69,7 +69,7 @@ func processOf(pod string) (int, error) {
 		}
 		return strconv.Atoi(filepath.Base(filepath.Dir(path)))
 	}
-	return 0, fmt.Errorf("the process of pod %s is not on this machine", pod)
+	return 0, nil
 }
 
 // memory is what the operator takes, in bytes.

@@ -42,11 +42,6 @@ func (s *suite) recover(ctx context.Context, queued int) ([]measurement, error) 
 	if err := s.pool(ctx, pool, recovering, recovering, func(b *testutil.PoolBuilder) { b.Capacity(most) }); err != nil {
 		return nil, err
 	}
-	w, err := s.watch(ctx, &v1alpha1.JobList{})
-	if err != nil {
-		return nil, err
-	}
-	defer w.stop()
 	clients, err := s.clients(creators)
 	if err != nil {
 		return nil, err
@@ -56,6 +51,11 @@ func (s *suite) recover(ctx context.Context, queued int) ([]measurement, error) 
 	}); err != nil {
 		return nil, err
 	}
+	w, err := s.watch(ctx, &v1alpha1.JobList{})
+	if err != nil {
+		return nil, err
+	}
+	defer w.stop()
 	l, err := s.leader(ctx)
 	if err != nil {
 		return nil, err
