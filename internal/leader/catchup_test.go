@@ -1,9 +1,18 @@
 package leader
 
 import (
+	"context"
+	"strconv"
 	"testing"
+	"testing/synctest"
+	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/workerpool-dev/workerpool/api/v1alpha1"
 )
 
 func TestCaughtUp(t *testing.T) {
@@ -25,11 +34,55 @@ func TestCaughtUp(t *testing.T) {
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			if got := caughtUp(c.live, revision, c.cached); got != c.want {
-				t.Errorf("caughtUp is %v, want %v", got, c.want)
+			live := &snapshot{versions: c.live, revision: revision}
+			if got := live.reachedBy(c.cached); got != c.want {
+				t.Errorf("the cache has caught up: %v, want %v", got, c.want)
 			}
 		})
 	}
+}
+
+// shrinking has Jobs of which one is deleted each time that somebody looks, in the cache or past it.
+type shrinking struct {
+	client.Client
+	left int
+}
+
+// List is client.Reader's.
+func (s *shrinking) List(_ context.Context, list client.ObjectList, _ ...client.ListOption) error {
+	s.left--
+	meta := func(i int) metav1.ObjectMeta {
+		return metav1.ObjectMeta{UID: types.UID(strconv.Itoa(i)), ResourceVersion: "5"}
+	}
+	switch list := list.(type) {
+	case *v1alpha1.JobList:
+		list.Items = nil
+		for i := range s.left {
+			list.Items = append(list.Items, v1alpha1.Job{ObjectMeta: meta(i)})
+		}
+	case *metav1.PartialObjectMetadataList:
+		list.ResourceVersion, list.Items = "10", nil
+		for i := range s.left {
+			list.Items = append(list.Items, metav1.PartialObjectMetadata{ObjectMeta: meta(i)})
+		}
+	}
+	return nil
+}
+
+func TestJobsThatAreDeletedAllTheTimeDoNotHoldUpATakeover(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		jobs := &shrinking{left: 10000}
+		l := New(Config{Client: jobs, Live: jobs, Clock: clock.RealClock{}})
+		start := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := l.catchUpKind(ctx, v1alpha1.GroupVersion.WithKind("Job"), &v1alpha1.JobList{}, nil); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(start); took > relistInterval {
+			t.Errorf("it took %v, want %v at most", took, relistInterval)
+		}
+	})
 }
 
 func TestAResourceVersionThatIsNoNumberIsTheOldest(t *testing.T) {
