@@ -71,8 +71,8 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	server := grpc.NewServer(
 		grpc.Creds(credentials.NewTLS(s.tls)),
 		grpc.MaxRecvMsgSize(maxMessageBytes),
-		// Thousands of sessions are idle for most of the time: buffers for large messages would be most of their memory.
-		grpc.ReadBufferSize(bufferBytes), grpc.SharedWriteBuffer(true),
+		// Thousands of sessions are idle for most of the time: a buffer for large messages would be most of their memory.
+		grpc.ReadBufferSize(bufferBytes),
 		grpc.MaxConcurrentStreams(4), // one connection is one agent, whose last stream may not have ended yet
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: engine.SilenceTimeout, Timeout: engine.SilenceTimeout}),
