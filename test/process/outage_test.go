@@ -31,6 +31,7 @@ func TestJobsOutliveTheAPIServerAndDispatchResumesWhenItIsBack(t *testing.T) {
 	w.awaitRecorded("held", 5)
 	w.awaitRecorded("passing", 5)
 
+	w.awaitRenewal()
 	w.link.cut()
 	long := outage
 	if soak() {
@@ -69,4 +70,13 @@ func TestJobsOutliveTheAPIServerAndDispatchResumesWhenItIsBack(t *testing.T) {
 	if restarts > 1 {
 		t.Errorf("operators have ended %d times", restarts)
 	}
+}
+
+// awaitRenewal returns a moment after the leader has renewed its Lease. A replica that has not seen a renewal before the
+// API server is away sees it afterwards, and then has to wait for as long as the Lease holds.
+func (w *world) awaitRenewal() {
+	w.t.Helper()
+	before := w.lease().Spec.RenewTime.Time
+	w.await("renewal of the Lease", func() bool { return w.lease().Spec.RenewTime.After(before) })
+	<-time.After(500 * time.Millisecond) // others look four times a second, and it is renewed every two seconds
 }
