@@ -71,10 +71,10 @@ func (s *shrinking) List(_ context.Context, list client.ObjectList, _ ...client.
 
 func TestJobsThatAreDeletedAllTheTimeDoNotHoldUpATakeover(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		jobs := &shrinking{left: 10000}
+		jobs := &shrinking{left: 1000}
 		l := New(Config{Client: jobs, Live: jobs, Clock: clock.RealClock{}})
 		start := time.Now()
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*relistInterval)
 		defer cancel()
 		if err := l.catchUpKind(ctx, v1alpha1.GroupVersion.WithKind("Job"), &v1alpha1.JobList{}, nil); err != nil {
 			t.Fatal(err)

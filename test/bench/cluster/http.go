@@ -16,10 +16,8 @@ const serverPort = 8080
 // us: the server itself has it, at /load. It uses its connections again, or makes one for each request, as agents do.
 func httpTasksPerSecond(ctx context.Context, s *suite) ([]measurement, error) {
 	n := s.size(20000, 1000)
-	for _, slots := range atOnce {
-		if err := s.pool(ctx, fmt.Sprint("http-", slots), 1, slots, serves); err != nil {
-			return nil, err
-		}
+	if err := s.poolsOf(ctx, "http-", serves); err != nil {
+		return nil, err
 	}
 	var ours, kept, fresh best
 	for round := range s.rounds {
@@ -42,15 +40,10 @@ func httpTasksPerSecond(ctx context.Context, s *suite) ([]measurement, error) {
 			}
 		}
 	}
-	for _, slots := range atOnce {
-		if err := s.removePool(ctx, fmt.Sprint("http-", slots)); err != nil {
-			return nil, err
-		}
-	}
 	return []measurement{
 		atLeast("http_tasks_per_second", "1/s", 0, ours.median(), kept.median(), samplesOf(ours, kept)),
 		atLeast("http_tasks_per_second_new_connections", "1/s", 0, ours.median(), fresh.median(), samplesOf(ours, fresh)),
-	}, nil
+	}, s.removePoolsOf(ctx, "http-")
 }
 
 // serves makes the workers serve HTTP.

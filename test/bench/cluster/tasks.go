@@ -18,10 +18,8 @@ var atOnce = []int32{2, 4, 8}
 // tasksPerSecond compares the tasks of one Job with xargs in the same worker.
 func tasksPerSecond(ctx context.Context, s *suite) ([]measurement, error) {
 	n := s.size(5000, 500)
-	for _, slots := range atOnce {
-		if err := s.pool(ctx, fmt.Sprint("tasks-", slots), 1, slots); err != nil {
-			return nil, err
-		}
+	if err := s.poolsOf(ctx, "tasks-"); err != nil {
+		return nil, err
 	}
 	lines, items := strings.Repeat("x\n", n), make([]string, n)
 	for i := range items {
@@ -49,15 +47,29 @@ func tasksPerSecond(ctx context.Context, s *suite) ([]measurement, error) {
 			}
 		}
 	}
-	for _, slots := range atOnce {
-		if err := s.removePool(ctx, fmt.Sprint("tasks-", slots)); err != nil {
-			return nil, err
-		}
-	}
 	return []measurement{
 		atLeast("tasks_per_second", "1/s", 0.65, completions.median(), xargs.median(), samplesOf(completions, xargs)),
 		atLeast("item_tasks_per_second", "1/s", 0.65, items1.median(), xargs.median(), samplesOf(items1, xargs)),
-	}, nil
+	}, s.removePoolsOf(ctx, "tasks-")
+}
+
+// poolsOf makes a pool of one worker for each number of processes at once.
+func (s *suite) poolsOf(ctx context.Context, prefix string, change ...func(*testutil.PoolBuilder)) error {
+	for _, slots := range atOnce {
+		if err := s.pool(ctx, fmt.Sprint(prefix, slots), 1, slots, change...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *suite) removePoolsOf(ctx context.Context, prefix string) error {
+	for _, slots := range atOnce {
+		if err := s.removePool(ctx, fmt.Sprint(prefix, slots)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // run creates a Job and returns how long it takes until a watcher sees that it is complete.
