@@ -73,9 +73,8 @@ type job struct {
 	handled bool
 	// settling: the job has ended, and that is being written.
 	settling bool
-	// owed are the results that the agents keep until they are stored; unwritten of them are in no write yet.
-	owed      []owed
-	unwritten int
+	// owed are the results that the agents keep until they are stored. Those that are in no write yet are the last.
+	owed []owed
 
 	// deadline is when the job fails if it has not ended, and startAfter when it may begin; or zero.
 	deadline, startAfter time.Time

@@ -57,7 +57,7 @@ func (j *job) publish() {
 	now, urgent := j.present(), j.urgent
 	j.urgent = false
 	j.noteSuspended()
-	if j.unwritten >= maxUnwritten {
+	if j.owesMany() {
 		j.write(0)
 		return
 	}

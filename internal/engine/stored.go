@@ -13,7 +13,12 @@ import (
 func (j *job) owe(a *attempt, t *task, failed bool) {
 	a.worker.unsettled++
 	j.owed = append(j.owed, owed{worker: a.worker, token: a.token, task: t, failed: failed})
-	j.unwritten++
+}
+
+// owesMany tells whether maxUnwritten results are in no write yet.
+func (j *job) owesMany() bool {
+	n := len(j.owed) - maxUnwritten
+	return n >= 0 && j.owed[n].version == 0
 }
 
 // owes tells whether the job has taken in this result.
@@ -28,7 +33,6 @@ func (j *job) assignOwed() {
 			j.owed[i].version = j.version
 		}
 	}
-	j.unwritten = 0
 }
 
 // acknowledge lets the agents forget what is stored by now.
