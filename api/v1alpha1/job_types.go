@@ -39,17 +39,20 @@ type Job struct {
 	Status JobStatus `json:"status,omitzero"`
 }
 
+// What is immutable is checked when a Job is made, and not with each status that is written: that would cost the API
+// server a tenth of a millisecond each time.
+
 // JobSpec is what to run.
 //
-// +kubebuilder:validation:XValidation:rule="has(self.command) || has(self.http) || has(self.args)",message="command or http must be set: the program to run, or the request to make of a pool whose workers serve HTTP"
-// +kubebuilder:validation:XValidation:rule="!has(self.command) || !has(self.http)",message="command and http may not both be set: a Job is one or the other"
-// +kubebuilder:validation:XValidation:rule="has(self.command) || has(self.http) || !has(self.args)",message="command must be set where args is: the image's entrypoint is not used"
-// +kubebuilder:validation:XValidation:rule="!has(self.http) || !(has(self.args) || has(self.env) || has(self.workingDir) || has(self.stdin))",message="args, env, workingDir and stdin are for commands: an HTTP Job has a path, headers and a body"
-// +kubebuilder:validation:XValidation:rule="!has(self.http) || !has(self.onFailure)",message="onFailure is a command, which the workers of an HTTP Job can't run"
-// +kubebuilder:validation:XValidation:rule="!has(self.items) || !has(self.completions)",message="items and completions may not both be set: items has one task for each item"
-// +kubebuilder:validation:XValidation:rule="!has(self.parallelism) || has(self.items) || has(self.completions)",message="parallelism is for Jobs with completions or items"
-// +kubebuilder:validation:XValidation:rule="self.execution != 'AtMostOnce' || !(has(self.items) || has(self.completions))",message="a Job that runs AtMostOnce may not have completions or items"
-// +kubebuilder:validation:XValidation:rule="self.execution != 'AtMostOnce' || !(has(self.maxRetries) && self.maxRetries > 0 || has(self.failurePolicy))",message="a Job that runs AtMostOnce may not be retried: leave out maxRetries and failurePolicy"
+// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() || has(self.command) || has(self.http) || has(self.args)",optionalOldSelf=true,message="command or http must be set: the program to run, or the request to make of a pool whose workers serve HTTP"
+// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() || !has(self.command) || !has(self.http)",optionalOldSelf=true,message="command and http may not both be set: a Job is one or the other"
+// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() || has(self.command) || has(self.http) || !has(self.args)",optionalOldSelf=true,message="command must be set where args is: the image's entrypoint is not used"
+// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() || !has(self.http) || !(has(self.args) || has(self.env) || has(self.workingDir) || has(self.stdin))",optionalOldSelf=true,message="args, env, workingDir and stdin are for commands: an HTTP Job has a path, headers and a body"
+// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() || !has(self.http) || !has(self.onFailure)",optionalOldSelf=true,message="onFailure is a command, which the workers of an HTTP Job can't run"
+// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() || !has(self.items) || !has(self.completions)",optionalOldSelf=true,message="items and completions may not both be set: items has one task for each item"
+// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() || !has(self.parallelism) || has(self.items) || has(self.completions)",optionalOldSelf=true,message="parallelism is for Jobs with completions or items"
+// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() || self.execution != 'AtMostOnce' || !(has(self.items) || has(self.completions))",optionalOldSelf=true,message="a Job that runs AtMostOnce may not have completions or items"
+// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() || self.execution != 'AtMostOnce' || !(has(self.maxRetries) && self.maxRetries > 0 || has(self.failurePolicy))",optionalOldSelf=true,message="a Job that runs AtMostOnce may not be retried: leave out maxRetries and failurePolicy"
 // +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() || (has(self.command) ? self.command.map(c, size(c)).sum() : 0) + (has(self.args) ? self.args.map(a, size(a)).sum() : 0) + (has(self.env) ? self.env.map(e, size(e.name) + (has(e.value) ? size(e.value) : 0)).sum() : 0) + (has(self.stdin) ? size(bytes(self.stdin)) : 0) + (has(self.items) ? size(bytes(self.items.join())) : 0) + (has(self.http) ? size(self.http.path) + (has(self.http.body) ? size(bytes(self.http.body)) : 0) + (has(self.http.headers) ? self.http.headers.map(h, size(h.name) + (has(h.value) ? size(h.value) : 0)).sum() : 0) : 0) <= 1048576",optionalOldSelf=true,message="command, args, env, stdin, items and http may have 1 MiB together"
 // +kubebuilder:validation:XValidation:rule="has(self.command) == has(oldSelf.command) && has(self.args) == has(oldSelf.args) && has(self.env) == has(oldSelf.env) && has(self.workingDir) == has(oldSelf.workingDir) && has(self.stdin) == has(oldSelf.stdin) && has(self.http) == has(oldSelf.http) && has(self.resources) == has(oldSelf.resources) && has(self.maxRetries) == has(oldSelf.maxRetries) && has(self.backoff) == has(oldSelf.backoff) && has(self.failurePolicy) == has(oldSelf.failurePolicy) && has(self.timeoutSeconds) == has(oldSelf.timeoutSeconds) && has(self.activeDeadlineSeconds) == has(oldSelf.activeDeadlineSeconds) && has(self.completions) == has(oldSelf.completions) && has(self.parallelism) == has(oldSelf.parallelism) && has(self.items) == has(oldSelf.items) && has(self.startAfter) == has(oldSelf.startAfter) && has(self.onFailure) == has(oldSelf.onFailure)",message="only suspend, priority and ttlSecondsAfterFinished may be changed: make a new Job"
 type JobSpec struct {
