@@ -64,7 +64,8 @@ type timing struct {
 	// connect bounds a try to reach the operator, welcome the wait for its answer to a Hello: it has to
 	// ask others who the agent is.
 	connect, welcome time.Duration
-	// retryMin and retryMax bound the pause between two tries.
+	// retryMin and retryMax bound the pause between two tries. The longer one is most of what a handover of the
+	// operator costs, and what it costs while there is none to reach is next to nothing.
 	retryMin, retryMax time.Duration
 	// fence holds until the first Welcome tells another.
 	fence time.Duration
@@ -85,7 +86,7 @@ func defaultTiming() timing {
 		connect:  2 * time.Second,
 		welcome:  10 * time.Second,
 		retryMin: 100 * time.Millisecond,
-		retryMax: 500 * time.Millisecond,
+		retryMax: 250 * time.Millisecond,
 		fence:    20 * time.Second,
 		forget:   60 * time.Second,
 		begun:    20 * time.Millisecond,

@@ -10,9 +10,9 @@ import (
 )
 
 const (
-	// handoverBudget bounds the pause in dispatch while the operator is restarted in order. The quickest but one of the
-	// handovers has to keep it, and none may take more than twice as long: on a machine that is busy with something
-	// else some take a second more. Without the order a handover would take as long as a Lease holds.
+	// handoverBudget bounds the pause in dispatch while the operator is restarted in order. The median handover has to
+	// keep it, and none may take more than twice as long. It is made of three: the successor looks at the Lease, looks at
+	// what is stored, and the agents try again. Without the order it would take as long as a Lease holds.
 	handoverBudget = 2 * time.Second
 	handovers      = 6
 	// steadyJobs are more than run while all that lasts; each takes a moment.
@@ -53,10 +53,10 @@ func TestDispatchPausesShortlyWhenTheLeaderIsStopped(t *testing.T) {
 	}
 	slices.Sort(pauses)
 	pauses = pauses[len(pauses)-handovers:]
-	quick, longest := pauses[1], pauses[handovers-1]
+	median, longest := pauses[handovers/2], pauses[handovers-1]
 	t.Logf("%d Jobs in %.1f s with %d handovers: the longest pauses were %v", len(starts), starts[len(starts)-1].Seconds(), handovers, pauses)
-	if quick > handoverBudget || longest > 2*handoverBudget {
-		t.Errorf("the budget is %v, and twice that for each", handoverBudget)
+	if median > handoverBudget || longest > 2*handoverBudget {
+		t.Errorf("the budget is %v in the median, and twice that for each", handoverBudget)
 	}
 	w.expectNoneTwice()
 }
