@@ -182,6 +182,10 @@ bench: ## Measure the operator on a real cluster, each figure beside what it is 
 	@env=$$($(MAKE) -s cluster-env); eval "$$env"; set -x; \
 	cd test/bench && go run ./cluster -out ../../build/bench.json -plots ../../build/bench $(BENCH)
 
+.PHONY: bench-check
+bench-check: ## Measure as bench does, and fail if a ratio is over 25 % worse than in docs/performance/bench.json.
+	@$(MAKE) bench BENCH='-compare ../../docs/performance/bench.json'
+
 .PHONY: bench-scale
 bench-scale: ## Measure what takes long: the memory of 100,000 queued Jobs, the takeover with as many, and 2,000 workers.
 	@$(MAKE) bench BENCH='-scale -out ../../build/bench-scale.json'

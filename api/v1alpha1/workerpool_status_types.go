@@ -62,7 +62,8 @@ type WorkerPoolStatus struct {
 	// +kubebuilder:validation:Minimum=0
 	QueueSize *int64 `json:"queueSize,omitempty"`
 
-	// activeJobs is the number of Jobs that run now.
+	// activeJobs is the number of Jobs that run, or have ended and that is not
+	// stored yet: it can be more than there are slots, for a moment.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	ActiveJobs *int64 `json:"activeJobs,omitempty"`

@@ -16,7 +16,7 @@ import (
 // +kubebuilder:subresource:scale:specpath=.spec.replicas,statuspath=.status.replicas,selectorpath=.status.selector
 // +kubebuilder:resource:shortName=wp,categories=workerpool
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.ready`,description="Ready workers of those wanted"
-// +kubebuilder:printcolumn:name="Busy",type=integer,JSONPath=`.status.activeJobs`,description="Jobs that run now"
+// +kubebuilder:printcolumn:name="Busy",type=integer,JSONPath=`.status.activeJobs`,description="Jobs that run, or whose end is not stored yet"
 // +kubebuilder:printcolumn:name="Queued",type=integer,JSONPath=`.status.queueSize`,description="Jobs in the queue"
 // +kubebuilder:printcolumn:name="Done",type=integer,JSONPath=`.status.processedJobs`,description="Jobs that finished"
 // +kubebuilder:printcolumn:name="Failed",type=integer,JSONPath=`.status.failedJobs`,description="Jobs that finished as failed"

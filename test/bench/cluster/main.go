@@ -64,7 +64,7 @@ func parse(args []string) (options, error) {
 	return o, err
 }
 
-// run measures the rows one after the other, and writes a table to w.
+// run measures the rows one after the other, and writes a table to w. What was measured before a failure is not lost.
 func run(ctx context.Context, o options, w io.Writer) error {
 	s, err := newSuite(ctx, o)
 	if err != nil {
@@ -72,22 +72,26 @@ func run(ctx context.Context, o options, w io.Writer) error {
 	}
 	defer s.close()
 	var report report
+	failure := s.measure(ctx, o, &report)
+	if o.plots != "" {
+		failure = errors.Join(failure, draw(o.plots, s.pictures))
+	}
+	return errors.Join(failure, report.write(w), report.save(o), report.judge(o))
+}
+
+// measure measures the rows that are asked for, until one fails.
+func (s *suite) measure(ctx context.Context, o options, report *report) error {
 	for _, row := range rows {
 		if row.scale != o.scale || !o.only.MatchString(row.name) {
 			continue
 		}
 		start := time.Now()
 		measured, err := row.measure(ctx, s)
+		report.add(measured...)
 		if err != nil {
 			return fmt.Errorf("%s: %w", row.name, err)
 		}
 		s.log("%s took %s", row.name, time.Since(start).Round(time.Second))
-		report.add(measured...)
 	}
-	if o.plots != "" {
-		if err := draw(o.plots, s.pictures); err != nil {
-			return err
-		}
-	}
-	return errors.Join(report.write(w), report.save(o), report.judge(o))
+	return nil
 }

@@ -29,10 +29,10 @@ func recoverRow(ctx context.Context, s *suite) ([]measurement, error) {
 	var measured []measurement
 	for _, queued := range []int{s.size(10_000, 500), s.size(most, 1000)} {
 		m, err := s.recover(ctx, queued)
-		if err != nil {
-			return nil, err
-		}
 		measured = append(measured, m...)
+		if err != nil {
+			return measured, err
+		}
 	}
 	return measured, nil
 }

@@ -31,10 +31,10 @@ func bytesPerQueuedJob(ctx context.Context, s *suite) (measured []measurement, e
 		{"large", s.size(2000, 100), strings.Repeat("x", 64<<10)},
 	} {
 		m, err := s.bytesPerJob(ctx, c.name, c.jobs, c.stdin)
-		if err != nil {
-			return nil, err
-		}
 		measured = append(measured, m...)
+		if err != nil {
+			return measured, err
+		}
 	}
 	return measured, nil
 }
@@ -62,15 +62,12 @@ func (s *suite) bytesPerJob(ctx context.Context, name string, jobs int, stdin st
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(s.deleteJobs(ctx), s.removePool(ctx, name)); err != nil {
-		return nil, err
-	}
 	heap, resident := (after.heap-before.heap)/float64(jobs), (after.resident-before.resident)/float64(jobs)
 	return []measurement{
 		atMost("operator_bytes_per_queued_job_"+name, "B", 1, heap, 3*kibibyte, samples{Ours: []float64{before.heap, after.heap}}),
 		atMost("operator_resident_bytes_per_queued_job_"+name, "B", 0, resident, 3*kibibyte,
 			samples{Ours: []float64{before.resident, after.resident}}),
-	}, nil
+	}, errors.Join(s.deleteJobs(ctx), s.removePool(ctx, name))
 }
 
 // enqueue has many clients create so many Jobs, and waits until the pool has all of them in its queue.
