@@ -32,6 +32,7 @@ import (
 
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
 	"github.com/workerpool-dev/workerpool/controllers"
+	"github.com/workerpool-dev/workerpool/controllers/job"
 	"github.com/workerpool-dev/workerpool/internal/apiserver"
 	"github.com/workerpool-dev/workerpool/internal/certs"
 	"github.com/workerpool-dev/workerpool/internal/config"
@@ -113,7 +114,8 @@ func newManager(restConfig *rest.Config, lease *leader.Lease, settings config.Co
 		Cache: cache.Options{
 			DefaultTransform: cache.TransformStripManagedFields(),
 			ByObject: map[client.Object]cache.ByObject{
-				&corev1.Pod{}: {Label: labels.NewSelector().Add(*ours)},
+				&corev1.Pod{}:   {Label: labels.NewSelector().Add(*ours)},
+				&v1alpha1.Job{}: {Transform: job.Trim},
 			},
 		},
 		Client: client.Options{Cache: &client.CacheOptions{DisableFor: []client.Object{&corev1.Secret{}, &corev1.Service{}}}},

@@ -146,7 +146,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request Request) (reconcile.
 // engine knows of it, the API server is asked, and only what that does not have is gone.
 func (r *Reconciler) find(ctx context.Context, request Request) (job *v1alpha1.Job, gone bool, err error) {
 	job = &v1alpha1.Job{}
-	err = r.Client.Get(ctx, request.NamespacedName, job)
+	err = r.Client.Get(ctx, request.NamespacedName, job, client.UnsafeDisableDeepCopy)
 	if client.IgnoreNotFound(err) != nil {
 		return nil, false, fmt.Errorf("reading the Job: %w", err)
 	}
@@ -156,6 +156,7 @@ func (r *Reconciler) find(ctx context.Context, request Request) (job *v1alpha1.J
 	if !r.Engine.Knows(request.UID) {
 		return nil, false, nil
 	}
+	job = &v1alpha1.Job{} // what was read may share its parts with the cache
 	err = r.Live.Get(ctx, request.NamespacedName, job)
 	switch {
 	case apierrors.IsNotFound(err):

@@ -34,7 +34,7 @@ func indexByPool(mgr ctrl.Manager) error {
 // first, as far as that is stored, and else the name decides.
 func Load(ctx context.Context, c client.Reader, eng interface{ Submit(engine.Job) }, opts ...client.ListOption) error {
 	list := &v1alpha1.JobList{}
-	if err := c.List(ctx, list, opts...); err != nil {
+	if err := c.List(ctx, list, append([]client.ListOption{client.UnsafeDisableDeepCopy}, opts...)...); err != nil {
 		return fmt.Errorf("listing Jobs: %w", err)
 	}
 	jobs := slices.DeleteFunc(list.Items, func(job v1alpha1.Job) bool {
@@ -63,14 +63,28 @@ func compareQueued(a, b *v1alpha1.Job) int {
 	return 0
 }
 
-// Convert returns what the engine needs of a Job. It shares the Job's spec.
+// Convert returns what the engine needs of a Job. What its spec and its status point to may be the cache's too, and
+// nobody changes that: a queued Job is in memory once.
 func Convert(job *v1alpha1.Job) engine.Job {
+	spec := job.Spec // on its own, or the rest of the Job would stay with it
 	return engine.Job{
 		JobRef:          engine.JobRef{NamespacedName: client.ObjectKeyFromObject(job), UID: job.UID},
 		ResourceVersion: job.ResourceVersion,
 		Generation:      job.Generation,
 		Created:         job.CreationTimestamp.Time,
-		Spec:            &job.Spec,
+		Spec:            &spec,
 		Status:          job.Status,
 	}
+}
+
+// Trim is the TransformFunc of the cache of Jobs. Of a finished one it drops what was to be run, which nobody reads any
+// more and which may be a megabyte: a finished Job may be kept forever.
+func Trim(object any) (any, error) {
+	if job, ok := object.(*v1alpha1.Job); ok {
+		job.ManagedFields = nil
+		if job.Status.State.Finished() {
+			job.Spec = v1alpha1.JobSpec{Pool: job.Spec.Pool, TTLSecondsAfterFinished: job.Spec.TTLSecondsAfterFinished}
+		}
+	}
+	return object, nil
 }

@@ -48,20 +48,20 @@ func TestTheJobFurthestOverItsShareIsToBlameForAWorkerOutOfMemory(t *testing.T) 
 	} else if want := "The worker ran out of memory and was ended by the kernel. The command was last seen with 1Gi; its share is 512Mi."; got.Message != want {
 		t.Errorf("message %q, want %q", got.Message, want)
 	}
-	if got := w.engine.jobs[small]; got.running != 1 || got.status.LostWorkers != nil {
-		t.Errorf("the small Job runs %d times and has lost %v workers; want it sent again, and none", got.running, got.status.LostWorkers)
+	if got := w.engine.jobs[small]; got.running != 1 || got.object.Status.LostWorkers != nil {
+		t.Errorf("the small Job runs %d times and has lost %v workers; want it sent again, and none", got.running, got.object.Status.LostWorkers)
 	}
 }
 
 func TestAnAgentThatDiedOtherwiseCountsAsALostWorker(t *testing.T) {
 	w, p, large, small := dying(t)
 	w.listWithDeath(p, Death{At: w.now.Add(-time.Hour), OutOfMemory: true}) // an earlier one
-	if got := w.engine.jobs[large].status.LostWorkers; got != nil {
+	if got := w.engine.jobs[large].object.Status.LostWorkers; got != nil {
 		t.Fatal("decided by the death of another time")
 	}
 	w.listWithDeath(p, Death{At: w.now})
 	for _, uid := range []types.UID{large, small} {
-		if got := deref(w.engine.jobs[uid].status.LostWorkers); got != 1 {
+		if got := deref(w.engine.jobs[uid].object.Status.LostWorkers); got != 1 {
 			t.Errorf("%s has lost %d workers, want 1", uid, got)
 		}
 	}
@@ -70,11 +70,11 @@ func TestAnAgentThatDiedOtherwiseCountsAsALostWorker(t *testing.T) {
 func TestNobodyWaitsLongForTheReasonOfADeath(t *testing.T) {
 	w, _, large, _ := dying(t)
 	w.pass(deathNews - time.Millisecond)
-	if got := deref(w.engine.jobs[large].status.LostWorkers); got != 0 {
+	if got := deref(w.engine.jobs[large].object.Status.LostWorkers); got != 0 {
 		t.Fatal("decided too early")
 	}
 	w.pass(time.Second)
-	if got := deref(w.engine.jobs[large].status.LostWorkers); got != 1 {
+	if got := deref(w.engine.jobs[large].object.Status.LostWorkers); got != 1 {
 		t.Errorf("has lost %d workers, want 1", got)
 	}
 }

@@ -107,7 +107,7 @@ func TestWhatAFailureMeans(t *testing.T) {
 				if s.Message == "" || len(s.EndedAttempts) > 0 && s.EndedAttempts[0].Reason != c.reason {
 					t.Errorf("stored: %s", describeStatus(s))
 				}
-			case deref(w.engine.jobs[uid].status.Retries) == 1:
+			case deref(w.engine.jobs[uid].object.Status.Retries) == 1:
 				got = counted
 			default:
 				got = ignored

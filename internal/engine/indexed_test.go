@@ -302,7 +302,7 @@ func TestAWorstCaseStatusIsWithinTheBoundsOfTheAPI(t *testing.T) {
 		}
 	}
 	j.compose()
-	s := &j.status
+	s := &j.object.Status
 	if len(s.SucceededIndexes) > 1<<20 || len(s.FailedIndexes) > 1<<20 || len(s.RetriedIndexes) > 1<<16 || len(s.RunningIndexes[0].Indexes) > 4096 {
 		t.Errorf("succeeded %d bytes, failed %d, retried %d, running %d", len(s.SucceededIndexes), len(s.FailedIndexes), len(s.RetriedIndexes), len(s.RunningIndexes[0].Indexes))
 	}

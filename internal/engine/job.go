@@ -24,9 +24,9 @@ const maxParallelism = 1000
 // index 0. Its onFailure is one more, with the index after the last.
 type job struct {
 	pool *pool
-	// object is the Job as it was read last, without its status. Its spec is nil while the job waits
-	// without a place in the queue: it is read again when there is one, so that what waits takes little
-	// memory.
+	// object is the Job as it was read last. Its spec is nil while the job waits without a place in the
+	// queue: it is read again when there is one, so that what waits takes little memory. Its status is
+	// what it should be; what is stored may lag behind. That of an indexed Job is composed when it is written.
 	object Job
 	// priority and suspend are those of its spec.
 	priority int32
@@ -42,9 +42,6 @@ type job struct {
 	// queuedAt is when it last took its place in the queue.
 	queuedAt time.Time
 
-	// status is what the Job's status should be; what is stored may lag behind. That of an indexed Job is
-	// composed when it is written.
-	status v1alpha1.JobStatus
 	// version is that of the last write asked for; 0 if there was none.
 	version uint64
 	// asked is the state that was asked for, or found stored, last.
@@ -119,7 +116,7 @@ var (
 )
 
 func newJob(p *pool, object Job) *job {
-	j := &job{pool: p, object: object, status: object.Status, tasks: map[int32]*task{}, size: 1, parallel: maxParallelism}
+	j := &job{pool: p, object: object, tasks: map[int32]*task{}, size: 1, parallel: maxParallelism}
 	j.timer.of = j
 	spec := object.Spec
 	j.asked, j.priority, j.suspend = stateOf(&object.Status), deref(spec.Priority), deref(spec.Suspend)
@@ -130,8 +127,7 @@ func newJob(p *pool, object Job) *job {
 		j.size = max(deref(spec.Completions), int32(len(spec.Items)))
 		j.indexed = restoreIndexes(j, &object.Status)
 	}
-	j.object.Status = v1alpha1.JobStatus{} // j.status has it
-	if j.plain() && len(j.status.EndedAttempts) > 0 {
+	if j.plain() && len(j.object.Status.EndedAttempts) > 0 {
 		j.putBack(j.task(0)) // it knows then which results are settled
 	}
 	j.handled = spec.OnFailure == nil
@@ -345,12 +341,11 @@ func (j *job) remove() {
 func (j *job) release() {
 	j.leaveLine()
 	j.disarm()
-	if known := j.version == 0 && !j.changed; known || j.status.Attempts == nil {
+	if known := j.version == 0 && !j.changed; known || j.object.Status.Attempts == nil {
 		var stored state // unless something was asked for since
 		if known {
 			stored = j.asked
 		}
-		j.object.Status = j.status
 		j.engine().reportPoolNotFound(j.object, j.pool.config.Key, stored)
 		delete(j.engine().jobs, j.object.UID)
 		return

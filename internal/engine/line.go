@@ -185,8 +185,8 @@ func (p *pool) enqueue(j *job) {
 
 func (p *pool) entered(j *job) {
 	j.place, j.admitted, j.queuedAt = queued, true, p.engine.now
-	if j.status.QueuedTime == nil {
-		j.status.QueuedTime = microTime(p.engine.now)
+	if j.object.Status.QueuedTime == nil {
+		j.object.Status.QueuedTime = microTime(p.engine.now)
 	}
 }
 

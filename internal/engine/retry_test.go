@@ -235,8 +235,8 @@ func TestAResultThatIsToldAgainCountsOnce(t *testing.T) {
 				w.drop(p)
 				p.results = []Result{told}
 				w.connect(p)
-				if j := w.engine.jobs[uid]; deref(j.status.Retries) != retries {
-					t.Errorf("%s: %d retries, want %d", when, deref(j.status.Retries), retries)
+				if j := w.engine.jobs[uid]; deref(j.object.Status.Retries) != retries {
+					t.Errorf("%s: %d retries, want %d", when, deref(j.object.Status.Retries), retries)
 				}
 			}
 			again("before it is stored", 1)

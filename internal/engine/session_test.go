@@ -226,7 +226,7 @@ func TestAJobWhoseWorkerTurnsOutToBeGoneRunsAgain(t *testing.T) {
 	w.join()
 	w.turn()
 	w.wantRuns(uid, 0)
-	if n := deref(w.engine.jobs[uid].status.LostWorkers); n != 1 {
+	if n := deref(w.engine.jobs[uid].object.Status.LostWorkers); n != 1 {
 		t.Errorf("%d lost workers, want 1", n)
 	}
 }

@@ -127,7 +127,7 @@ func (t *task) act(action v1alpha1.FailureAction, f failure, result *v1alpha1.Jo
 		return TaskRetried
 	case action == v1alpha1.ActionRetry && int(t.retries) < j.MaxRetries():
 		t.retries++
-		j.status.Retries = new(deref(j.status.Retries) + 1)
+		j.object.Status.Retries = new(deref(j.object.Status.Retries) + 1)
 		t.retry(f)
 		return TaskRetried
 	default:
@@ -155,12 +155,12 @@ func (t *task) giveUp(f failure, result *v1alpha1.JobResult) {
 		return
 	}
 	j.indexed.failed.add(t.index)
-	if j.status.Result == nil {
+	if j.object.Status.Result == nil {
 		if result == nil {
 			result = &v1alpha1.JobResult{Reason: f.reason}
 		}
 		result.Message = clip(fmt.Sprintf("Task %d: %s", t.index, f.message))
-		j.status.Result = result
+		j.object.Status.Result = result
 	}
 }
 
@@ -201,7 +201,7 @@ func (t *task) loseWorker(a *attempt) Fate {
 	j := t.job
 	f := failure{reason: v1alpha1.ReasonWorkerLost, message: "The worker was lost while it ran the Job."}
 	t.lost++
-	j.status.LostWorkers = new(deref(j.status.LostWorkers) + 1)
+	j.object.Status.LostWorkers = new(deref(j.object.Status.LostWorkers) + 1)
 	if t.lost < maxLostWorkers {
 		fate := t.cutOff(a, f)
 		if fate == TaskInterrupted {

@@ -112,7 +112,7 @@ func (j *job) ask(s state, after time.Duration, confirm bool) {
 	e := j.engine()
 	e.version++
 	j.version, j.asked, j.changed, j.flush, j.flushed = e.version, s, false, time.Time{}, e.now
-	j.status.State, j.status.Reason, j.status.Message = s.state, s.reason, clip(s.message)
+	j.object.Status.State, j.object.Status.Reason, j.object.Status.Message = s.state, s.reason, clip(s.message)
 	if !j.plain() {
 		j.compose()
 	}
@@ -123,7 +123,7 @@ func (j *job) ask(s state, after time.Duration, confirm bool) {
 	}
 	j.assignOwed()
 	e.out.Write(Write{
-		Job: j.object.JobRef, ResourceVersion: j.object.ResourceVersion, Version: j.version, Status: j.status,
+		Job: j.object.JobRef, ResourceVersion: j.object.ResourceVersion, Version: j.version, Status: j.object.Status,
 		Due: e.now.Add(after), Confirm: confirm, Awaited: j.awaitsWrite(),
 	})
 }
@@ -156,7 +156,7 @@ func (j *job) writeLater(after time.Duration) {
 // compose brings the status of an indexed job in line with its tasks.
 func (j *job) compose() {
 	x := j.indexed
-	s := &j.status
+	s := &j.object.Status
 	s.Completions = fmt.Sprintf("%d/%d", x.succeeded.len(), j.size)
 	s.Active, s.Succeeded, s.Failed = new(int32(j.running)), new(x.succeeded.len()), new(x.failed.len())
 	if j.atHandler() {
@@ -182,14 +182,14 @@ func (j *job) noteAttempt(t *task) {
 		started = microTime(j.engine().now)
 	}
 	if !t.isHandler() {
-		j.status.Attempts = new(deref(j.status.Attempts) + 1)
-		j.status.Worker = a.worker.name
-		if j.plain() || j.status.StartTime == nil {
-			j.status.StartTime = started
+		j.object.Status.Attempts = new(deref(j.object.Status.Attempts) + 1)
+		j.object.Status.Worker = a.worker.name
+		if j.plain() || j.object.Status.StartTime == nil {
+			j.object.Status.StartTime = started
 		}
 	}
 	if j.plain() || t.isHandler() {
-		j.status.Attempt = &v1alpha1.Attempt{Token: a.token.String(), Worker: a.worker.name, PodUID: a.worker.uid, StartTime: started}
+		j.object.Status.Attempt = &v1alpha1.Attempt{Token: a.token.String(), Worker: a.worker.name, PodUID: a.worker.uid, StartTime: started}
 	}
 }
 
@@ -202,13 +202,13 @@ func (j *job) noteEnd(t *task, r Result, f *failure) {
 	if !t.isHandler() {
 		j.noteUsage(r)
 		if j.plain() {
-			j.status.Result = resultOf(r, f)
+			j.object.Status.Result = resultOf(r, f)
 		}
 	}
-	if j.status.Attempt == nil {
+	if j.object.Status.Attempt == nil {
 		return
 	}
-	ended := *j.status.Attempt
+	ended := *j.object.Status.Attempt
 	ended.EndTime = microTime(end)
 	if f != nil {
 		ended.Reason = f.reason
@@ -222,19 +222,19 @@ func (j *job) noteEnd(t *task, r Result, f *failure) {
 // noteUsage keeps that of the last attempt, or of an indexed job that of all.
 func (j *job) noteUsage(r Result) {
 	cpu, memory := r.CPUTime.Milliseconds(), r.MaxMemoryBytes
-	if before := j.status.Usage; before != nil && !j.plain() {
+	if before := j.object.Status.Usage; before != nil && !j.plain() {
 		cpu += deref(before.CPUMilliseconds)
 		memory = max(memory, deref(before.MaxMemoryBytes))
 	}
-	j.status.Usage = &v1alpha1.JobUsage{CPUMilliseconds: &cpu, MaxMemoryBytes: &memory}
+	j.object.Status.Usage = &v1alpha1.JobUsage{CPUMilliseconds: &cpu, MaxMemoryBytes: &memory}
 }
 
 // noteCutOff brings the status in line with an attempt that was cut off.
 func (j *job) noteCutOff(a *attempt, reason string) {
 	j.urgent = j.urgent || a.recorded && j.plain()
 	j.endTime, j.changed = j.engine().now, true
-	if j.status.Attempt != nil {
-		ended := *j.status.Attempt
+	if j.object.Status.Attempt != nil {
+		ended := *j.object.Status.Attempt
 		ended.EndTime, ended.Reason = microTime(j.endTime), reason
 		j.endAttempt(ended)
 	}
@@ -242,21 +242,21 @@ func (j *job) noteCutOff(a *attempt, reason string) {
 
 // endAttempt moves an attempt to the ended ones; only the last three are kept.
 func (j *job) endAttempt(ended v1alpha1.Attempt) {
-	all := append(slices.Clone(j.status.EndedAttempts), ended)
-	j.status.EndedAttempts = all[max(0, len(all)-3):]
-	j.status.Attempt = nil
+	all := append(slices.Clone(j.object.Status.EndedAttempts), ended)
+	j.object.Status.EndedAttempts = all[max(0, len(all)-3):]
+	j.object.Status.Attempt = nil
 }
 
 // takeBack puts back a task whose attempt was stored but has not run.
 func (j *job) takeBack(t *task) {
-	j.status.Attempt, j.urgent = nil, true
-	j.status.Attempts = new(max(0, deref(j.status.Attempts)-1))
+	j.object.Status.Attempt, j.urgent = nil, true
+	j.object.Status.Attempts = new(max(0, deref(j.object.Status.Attempts)-1))
 	j.putBack(t)
 }
 
 // noteSuspended keeps the condition of that name.
 func (j *job) noteSuspended() {
-	has := meta.IsStatusConditionTrue(j.status.Conditions, v1alpha1.JobSuspended)
+	has := meta.IsStatusConditionTrue(j.object.Status.Conditions, v1alpha1.JobSuspended)
 	switch suspended := j.suspend && j.failing == nil; {
 	case suspended && !has:
 		j.setCondition(v1alpha1.JobSuspended, metav1.ConditionTrue, v1alpha1.ReasonSuspended, "spec.suspend is true.")
@@ -267,8 +267,8 @@ func (j *job) noteSuspended() {
 
 // setCondition leaves the conditions that others share as they are.
 func (j *job) setCondition(kind string, status metav1.ConditionStatus, reason, message string) {
-	j.status.Conditions = slices.Clone(j.status.Conditions)
-	meta.SetStatusCondition(&j.status.Conditions, metav1.Condition{
+	j.object.Status.Conditions = slices.Clone(j.object.Status.Conditions)
+	meta.SetStatusCondition(&j.object.Status.Conditions, metav1.Condition{
 		Type: kind, Status: status, Reason: reason, Message: clip(message),
 		LastTransitionTime: metav1.Time{Time: j.engine().now}, ObservedGeneration: j.object.Generation,
 	})
@@ -276,7 +276,7 @@ func (j *job) setCondition(kind string, status metav1.ConditionStatus, reason, m
 
 // announceFailure has it stored that the job fails, before its onFailure runs.
 func (j *job) announceFailure() {
-	if !meta.IsStatusConditionTrue(j.status.Conditions, v1alpha1.JobFailureTarget) {
+	if !meta.IsStatusConditionTrue(j.object.Status.Conditions, v1alpha1.JobFailureTarget) {
 		j.setCondition(v1alpha1.JobFailureTarget, metav1.ConditionTrue, j.failing.reason, j.failing.message)
 		j.urgent = true
 	}
@@ -305,7 +305,7 @@ func (j *job) finish(final v1alpha1.JobState, reason, message string) {
 	case reason == v1alpha1.ReasonDeadlineExceeded && j.endTime.Before(j.deadline): // what it ran had ended before
 		j.endTime = j.deadline
 	}
-	j.status.CompletionTime = microTime(j.endTime)
+	j.object.Status.CompletionTime = microTime(j.endTime)
 	j.ask(state{final, reason, message}, 0, reason == v1alpha1.ReasonWorkerLost || reason == v1alpha1.ReasonDeadlineExceeded)
 	j.engine().out.PoolChanged(j.pool.config.Key)
 }

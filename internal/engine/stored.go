@@ -139,7 +139,7 @@ func (j *job) complete() {
 	}
 	p.settling--
 	p.processed++
-	if j.status.State == v1alpha1.JobFailed {
+	if j.object.Status.State == v1alpha1.JobFailed {
 		p.failed++
 	}
 	p.uncounted[j.object.UID] = p.processed

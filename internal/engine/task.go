@@ -80,7 +80,7 @@ func (j *job) task(index int32) *task {
 		t = &task{job: j, index: index}
 		j.tasks[index] = t
 		if j.plain() && index == 0 {
-			t.restore(&j.status)
+			t.restore(&j.object.Status)
 		}
 	}
 	return t

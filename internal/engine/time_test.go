@@ -301,7 +301,7 @@ func TestASuspendedJobIsNotTriedAgain(t *testing.T) {
 	w.suspend(uid, false)
 	w.live(time.Second)
 	w.wantRuns(uid, 0)
-	if n := deref(w.engine.jobs[uid].status.Retries); n != 1 {
+	if n := deref(w.engine.jobs[uid].object.Status.Retries); n != 1 {
 		t.Errorf("%d retries, want 1", n)
 	}
 }

@@ -80,7 +80,7 @@ func TestAnAttemptThatIsPendingHasNotStarted(t *testing.T) {
 	p.seen = p.session.inbox[0].Sequence
 	w.engine.Report(p.session, Report{Seen: p.seen, Running: []Running{{Token: token, JobName: "job", Pending: true}}})
 	w.report(p) // without it
-	if status := w.engine.jobs[uid].status; status.Attempts != nil || status.LostWorkers != nil {
+	if status := w.engine.jobs[uid].object.Status; status.Attempts != nil || status.LostWorkers != nil {
 		t.Errorf("%d attempts, %d lost workers; want none", deref(status.Attempts), deref(status.LostWorkers))
 	}
 	w.pass(refusalRest)
