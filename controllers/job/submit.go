@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"unique"
 
 	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -77,14 +78,24 @@ func Convert(job *v1alpha1.Job) engine.Job {
 	}
 }
 
-// Trim is the TransformFunc of the cache of Jobs. Of a finished one it drops what was to be run, which nobody reads any
-// more and which may be a megabyte: a finished Job may be kept forever.
+// Trim is the TransformFunc of the cache of Jobs, of which there may be very many. What many of them say is in memory
+// once. Of a finished one it drops what was to be run, which nobody reads any more and which may be a megabyte.
 func Trim(object any) (any, error) {
-	if job, ok := object.(*v1alpha1.Job); ok {
-		job.ManagedFields = nil
-		if job.Status.State.Finished() {
-			job.Spec = v1alpha1.JobSpec{Pool: job.Spec.Pool, TTLSecondsAfterFinished: job.Spec.TTLSecondsAfterFinished}
-		}
+	job, ok := object.(*v1alpha1.Job)
+	if !ok {
+		return object, nil
 	}
-	return object, nil
+	job.ManagedFields = nil
+	job.Namespace, job.Spec.Pool = shared(job.Namespace), shared(job.Spec.Pool)
+	job.Spec.Execution = shared(job.Spec.Execution)
+	job.Status.State, job.Status.Reason = shared(job.Status.State), shared(job.Status.Reason)
+	if job.Status.State.Finished() {
+		job.Spec = v1alpha1.JobSpec{Pool: job.Spec.Pool, TTLSecondsAfterFinished: job.Spec.TTLSecondsAfterFinished}
+	} else {
+		job.Status.Message = shared(job.Status.Message) // that of a finished one is its own
+	}
+	return job, nil
 }
+
+// shared is one string for all that are equal.
+func shared[S ~string](s S) S { return unique.Make(s).Value() }

@@ -46,7 +46,7 @@ func restoreIndexes(j *job, status *v1alpha1.JobStatus) *indexes {
 	for part := range strings.SplitSeq(status.RetriedIndexes, ",") {
 		t, ok := parseRetried(part, j)
 		if ok && !x.has(t.index) && j.tasks[t.index] == nil {
-			j.tasks[t.index] = t
+			j.book(t)
 			j.again = append(j.again, t)
 		}
 	}

@@ -116,7 +116,7 @@ var (
 )
 
 func newJob(p *pool, object Job) *job {
-	j := &job{pool: p, object: object, tasks: map[int32]*task{}, size: 1, parallel: maxParallelism}
+	j := &job{pool: p, object: object, size: 1, parallel: maxParallelism}
 	j.timer.of = j
 	spec := object.Spec
 	j.asked, j.priority, j.suspend = stateOf(&object.Status), deref(spec.Priority), deref(spec.Suspend)

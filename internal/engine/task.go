@@ -78,12 +78,20 @@ func (j *job) task(index int32) *task {
 	t := j.tasks[index]
 	if t == nil {
 		t = &task{job: j, index: index}
-		j.tasks[index] = t
+		j.book(t)
 		if j.plain() && index == 0 {
 			t.restore(&j.object.Status)
 		}
 	}
 	return t
+}
+
+// book adds a task that has begun. A job that waits has none, and no map.
+func (j *job) book(t *task) {
+	if j.tasks == nil {
+		j.tasks = map[int32]*task{}
+	}
+	j.tasks[t.index] = t
 }
 
 // restore takes over what the stored status tells of earlier tries of a plain job.

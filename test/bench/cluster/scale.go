@@ -58,6 +58,9 @@ func (s *suite) bytesPerJob(ctx context.Context, name string, jobs int, stdin st
 	}); err != nil {
 		return nil, err
 	}
+	if err := s.quiet(ctx); err != nil { // each is stored as queued, too
+		return nil, err
+	}
 	after, err := l.memory(ctx)
 	if err != nil {
 		return nil, err
