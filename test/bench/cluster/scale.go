@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
 	"github.com/workerpool-dev/workerpool/internal/testutil"
@@ -58,9 +59,6 @@ func (s *suite) bytesPerJob(ctx context.Context, name string, jobs int, stdin st
 	}); err != nil {
 		return nil, err
 	}
-	if err := s.quiet(ctx); err != nil { // each is stored as queued, too
-		return nil, err
-	}
 	after, err := l.memory(ctx)
 	if err != nil {
 		return nil, err
@@ -73,7 +71,7 @@ func (s *suite) bytesPerJob(ctx context.Context, name string, jobs int, stdin st
 	}, errors.Join(s.deleteJobs(ctx), s.removePool(ctx, name))
 }
 
-// enqueue has many clients create so many Jobs, and waits until the pool has all of them in its queue.
+// enqueue has many clients create so many Jobs, and waits until the pool has all of them in its queue and that is stored.
 func (s *suite) enqueue(ctx context.Context, pool string, jobs int, job func(i int) *v1alpha1.Job) error {
 	clients, err := s.clients(creators)
 	if err != nil {
@@ -82,9 +80,19 @@ func (s *suite) enqueue(ctx context.Context, pool string, jobs int, job func(i i
 	if err := create(ctx, clients, jobs, job); err != nil {
 		return err
 	}
-	return s.await(ctx, "the queue of pool "+pool, func(ctx context.Context) (bool, error) {
+	if err := s.await(ctx, "the queue of pool "+pool, func(ctx context.Context) (bool, error) {
 		var p v1alpha1.WorkerPool
 		err := s.client.Get(ctx, types.NamespacedName{Namespace: s.namespace, Name: pool}, &p)
 		return p.Status.QueueSize != nil && int(*p.Status.QueueSize) == jobs, err
-	})
+	}); err != nil {
+		return err
+	}
+	last := job(jobs - 1) // statuses are written in the order of the queue
+	if err := s.await(ctx, "the status of "+last.Name, func(ctx context.Context) (bool, error) {
+		err := s.client.Get(ctx, client.ObjectKeyFromObject(last), last)
+		return last.Status.State == v1alpha1.JobQueued, err
+	}); err != nil {
+		return err
+	}
+	return s.quiet(ctx)
 }

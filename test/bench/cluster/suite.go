@@ -13,6 +13,7 @@ import (
 
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
@@ -224,7 +225,11 @@ func (s *suite) removePool(ctx context.Context, name string) error {
 	return s.await(ctx, "the end of pool "+name, func(ctx context.Context) (bool, error) {
 		var pods corev1.PodList
 		err := s.client.List(ctx, &pods, client.InNamespace(s.namespace), client.MatchingLabels{v1alpha1.LabelPool: name})
-		return len(pods.Items) == 0, err
+		if err != nil || len(pods.Items) > 0 {
+			return false, err
+		}
+		err = s.client.Get(ctx, client.ObjectKeyFromObject(pool), pool) // another may have its name then
+		return apierrors.IsNotFound(err), client.IgnoreNotFound(err)
 	})
 }
 
