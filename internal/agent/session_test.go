@@ -162,8 +162,8 @@ func TestAMessageThatCameTooLateIsNotActedOn(t *testing.T) {
 
 func TestPauses(t *testing.T) {
 	a := &Agent{Config: Config{timing: defaultTiming()}, chance: func() float64 { return 1 }}
-	if a.pause(0) != 100*time.Millisecond || a.pause(2) != 400*time.Millisecond || a.pause(1000) != 500*time.Millisecond {
-		t.Errorf("pauses %v, %v, %v", a.pause(0), a.pause(2), a.pause(1000))
+	if a.pause(0) != 100*time.Millisecond || a.pause(1) != 200*time.Millisecond || a.pause(1000) != 250*time.Millisecond {
+		t.Errorf("pauses %v, %v, %v", a.pause(0), a.pause(1), a.pause(1000))
 	}
 	a.chance = func() float64 { return 0 }
 	if a.pause(0) != 80*time.Millisecond {

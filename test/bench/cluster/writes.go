@@ -30,7 +30,7 @@ func writesPerJob(ctx context.Context, s *suite) ([]measurement, error) {
 		{"long", s.written("long", "/bin/sleep"), 3},
 		{"waiting", s.written("waiting", "/bin/true"), 3}, // behind the long one
 		{"retried", s.written("retried", "/bin/false").MaxRetries(2).Backoff(1, 1, 1), 1 + 2*2},
-		{"indexed", s.written("indexed", "/bin/true").Completions(1000), 3},
+		{"indexed", s.written("indexed", "/bin/true").Completions(1000), 1 + 1000/250},
 		{"once", s.written("once", "/bin/true").AtMostOnce(), 2},
 	}
 	w, err := s.watch(ctx, &v1alpha1.JobList{})
