@@ -64,8 +64,8 @@ type timing struct {
 	// connect bounds a try to reach the operator, welcome the wait for its answer to a Hello: it has to
 	// ask others who the agent is.
 	connect, welcome time.Duration
-	// retryMin and retryMax bound the pause between two tries. The longer one is most of what a handover of the
-	// operator costs, and what it costs while there is none to reach is next to nothing.
+	// retryMin and retryMax bound the pause between two tries. The pause in dispatch while one operator follows another
+	// is as much longer.
 	retryMin, retryMax time.Duration
 	// fence holds until the first Welcome tells another.
 	fence time.Duration
