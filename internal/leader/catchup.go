@@ -19,8 +19,9 @@ import (
 )
 
 const (
-	// pageSize is how many objects one live request lists.
-	pageSize = 1000
+	// pageSize is how many objects one live request lists. For each request the API server walks through all that are
+	// left: 100,000 Jobs take twice as long in pages of a thousand.
+	pageSize = 10_000
 	// pollInterval is how often the caches are looked at while they are behind.
 	pollInterval = 20 * time.Millisecond
 	// relistInterval is how often what is stored is looked at again meanwhile.

@@ -2,6 +2,7 @@ package leader
 
 import (
 	"context"
+	"maps"
 	"strconv"
 	"testing"
 	"testing/synctest"
@@ -83,6 +84,40 @@ func TestJobsThatAreDeletedAllTheTimeDoNotHoldUpATakeover(t *testing.T) {
 			t.Errorf("it took %v, want %v at most", took, relistInterval)
 		}
 	})
+}
+
+// paged has some Jobs, one on each page.
+type paged struct {
+	client.Client
+	jobs int
+}
+
+// List is client.Reader's.
+func (p *paged) List(_ context.Context, list client.ObjectList, opts ...client.ListOption) error {
+	options := (&client.ListOptions{}).ApplyOptions(opts)
+	page, _ := strconv.Atoi(options.Continue) // the first has none
+	page++
+	into := list.(*metav1.PartialObjectMetadataList)
+	into.ResourceVersion, into.Continue = "10", ""
+	into.Items = []metav1.PartialObjectMetadata{{ObjectMeta: metav1.ObjectMeta{
+		UID: types.UID(strconv.Itoa(page)), ResourceVersion: strconv.Itoa(page),
+	}}}
+	if page < p.jobs {
+		into.Continue = strconv.Itoa(page)
+	}
+	return nil
+}
+
+func TestAllPagesAreLookedAt(t *testing.T) {
+	l := New(Config{Live: &paged{jobs: 3}})
+	got, err := l.listLive(t.Context(), v1alpha1.GroupVersion.WithKind("Job"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[types.UID]uint64{"1": 1, "2": 2, "3": 3}
+	if !maps.Equal(got.versions, want) || got.revision != 10 {
+		t.Errorf("there are %v at revision %d, want %v at 10", got.versions, got.revision, want)
+	}
 }
 
 func TestAResourceVersionThatIsNoNumberIsTheOldest(t *testing.T) {
