@@ -38,14 +38,17 @@ func Load(ctx context.Context, c client.Reader, eng interface{ Submit(engine.Job
 	if err := c.List(ctx, list, append([]client.ListOption{client.UnsafeDisableDeepCopy}, opts...)...); err != nil {
 		return fmt.Errorf("listing Jobs: %w", err)
 	}
-	jobs := slices.DeleteFunc(list.Items, func(job v1alpha1.Job) bool {
-		return job.Status.State.Finished() || !job.DeletionTimestamp.IsZero()
+	var jobs []*v1alpha1.Job
+	for i := range list.Items {
+		if job := &list.Items[i]; !job.Status.State.Finished() && job.DeletionTimestamp.IsZero() {
+			jobs = append(jobs, job)
+		}
+	}
+	slices.SortFunc(jobs, func(a, b *v1alpha1.Job) int {
+		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), compareQueued(a, b), cmp.Compare(a.Name, b.Name))
 	})
-	slices.SortFunc(jobs, func(a, b v1alpha1.Job) int {
-		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), compareQueued(&a, &b), cmp.Compare(a.Name, b.Name))
-	})
-	for i := range jobs {
-		eng.Submit(Convert(&jobs[i]))
+	for _, job := range jobs {
+		eng.Submit(Convert(job))
 	}
 	return nil
 }
