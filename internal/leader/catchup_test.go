@@ -2,6 +2,7 @@ package leader
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"strconv"
 	"testing"
@@ -86,16 +87,20 @@ func TestJobsThatAreDeletedAllTheTimeDoNotHoldUpATakeover(t *testing.T) {
 	})
 }
 
-// paged has some Jobs, one on each page.
+// paged has some Jobs, one on each page, and is to be asked for each page once, in order.
 type paged struct {
-	client.Client
-	jobs int
+	client.Reader
+	jobs, asked int
 }
 
 // List is client.Reader's.
 func (p *paged) List(_ context.Context, list client.ObjectList, opts ...client.ListOption) error {
 	options := (&client.ListOptions{}).ApplyOptions(opts)
 	page, _ := strconv.Atoi(options.Continue) // the first has none
+	if page != p.asked || page == p.jobs {
+		return fmt.Errorf("page %d is asked for after %d of %d", page, p.asked, p.jobs)
+	}
+	p.asked++
 	page++
 	into := list.(*metav1.PartialObjectMetadataList)
 	into.ResourceVersion, into.Continue = "10", ""
