@@ -158,6 +158,22 @@ chaos: ## Break operator, workers, network, API server, etcd, kubelet and node u
 	@env=$$($(MAKE) -s cluster-env); eval "$$env"; set -x; \
 	build/chaos/chaos -seed=$(SEED) -minutes=$(MINUTES) $(CHAOS_FLAGS)
 
+ATTACK ?= 5
+
+# The image of the tenant that attacks has a shell and the program that its workers run.
+.PHONY: test-isolation
+test-isolation: ## Have one tenant attack for ATTACK=5 minutes while another runs 1,000 Jobs; needs a cluster built from source; writes build/isolation.json.
+	@$(MAKE) cluster-up
+	@$(MAKE) deploy
+	@mkdir -p build/isolation/image/bin
+	CGO_ENABLED=0 go build -trimpath -o build/isolation/image/bin/attacker ./test/isolation/attacker
+	go build -o build/isolation/isolation ./test/isolation
+	@cp -L "$$(command -v busybox)" build/isolation/image/bin/busybox
+	@cd build/isolation/image/bin && ./busybox --list | grep -vx busybox | xargs -n 1 ln -sf busybox
+	@env=$$($(MAKE) -s cluster-env); eval "$$env"; set -x; \
+	image=$$(hack/cluster/cluster.sh load-folder localhost/workerpool/attacker:1 build/isolation/image); \
+	build/isolation/isolation -image="$$image" -minutes=$(ATTACK) $(ISOLATION_FLAGS)
+
 .PHONY: soak
 soak: ## Run what takes longer than a test should: more seeds, and ten times the Jobs; needs a cluster with the operator.
 	go test -count=1 -timeout=60m ./internal/engine -run TestSimulation -sim.seeds=30000
