@@ -15,6 +15,7 @@ import (
 	"github.com/workerpool-dev/workerpool/internal/engine"
 	"github.com/workerpool-dev/workerpool/internal/podspec"
 	"github.com/workerpool-dev/workerpool/internal/status"
+	"github.com/workerpool-dev/workerpool/internal/tolerant"
 	"github.com/workerpool-dev/workerpool/internal/trigger"
 )
 
@@ -54,11 +55,16 @@ func (o *Outbox) PoolChanged(pool types.NamespacedName) {
 func Setup(
 	ctx context.Context, mgr ctrl.Manager, eng *engine.Engine, out *Outbox, agent podspec.Agent, ready func(context.Context) error,
 ) (*workerpool.Reconciler, error) {
-	jobs := &job.Reconciler{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Engine: eng}
+	live := tolerant.Reader{Reader: mgr.GetAPIReader()}
+	jobs := &job.Reconciler{Client: mgr.GetClient(), Live: live, Engine: eng}
 	if err := jobs.SetupWithManager(mgr, &out.Jobs, ready); err != nil {
 		return nil, err
 	}
 	realClock := clock.RealClock{}
+	invalid := &job.InvalidReconciler{Client: mgr.GetClient(), Live: live, Clock: realClock}
+	if err := invalid.SetupWithManager(mgr); err != nil {
+		return nil, err
+	}
 	expiry := &job.ExpiryReconciler{Client: mgr.GetClient(), Counter: eng, Clock: realClock}
 	if err := expiry.SetupWithManager(mgr); err != nil {
 		return nil, err
@@ -70,7 +76,7 @@ func Setup(
 		return nil, err
 	}
 	pools := workerpool.New(
-		mgr.GetClient(), mgr.GetAPIReader(), workerpool.InMemory{Engine: eng}, mgr.GetEventRecorder("workerpool"), agent, realClock)
+		mgr.GetClient(), live, workerpool.InMemory{Engine: eng}, mgr.GetEventRecorder("workerpool"), agent, realClock)
 	return pools, pools.SetupWithManager(ctx, mgr, &out.Pools, ready)
 }
 

@@ -79,6 +79,9 @@ const (
 	ReasonHTTPStatus = "HTTPStatus"
 	// ReasonIndexesFailed: tasks of an indexed Job have failed for good.
 	ReasonIndexesFailed = "IndexesFailed"
+	// ReasonInvalid: the operator can't read what is stored. It is also a reason of
+	// a WorkerPool's condition Ready.
+	ReasonInvalid = "Invalid"
 )
 
 // Conditions of a Job.

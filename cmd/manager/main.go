@@ -42,6 +42,7 @@ import (
 	"github.com/workerpool-dev/workerpool/internal/metrics"
 	"github.com/workerpool-dev/workerpool/internal/podspec"
 	"github.com/workerpool-dev/workerpool/internal/status"
+	"github.com/workerpool-dev/workerpool/internal/tolerant"
 )
 
 const (
@@ -102,6 +103,10 @@ func newManager(restConfig *rest.Config, lease *leader.Lease, settings config.Co
 	if err != nil {
 		return nil, err
 	}
+	informers, err := tolerant.Informers(restConfig, scheme)
+	if err != nil {
+		return nil, err
+	}
 	fenced := func(restConfig *rest.Config, options client.Options) (client.Client, error) {
 		restConfig = rest.CopyConfig(restConfig)
 		restConfig.Wrap(lease.Fence)
@@ -112,6 +117,7 @@ func newManager(restConfig *rest.Config, lease *leader.Lease, settings config.Co
 		Scheme:    scheme,
 		NewClient: fenced,
 		Cache: cache.Options{
+			NewInformer:      informers,
 			DefaultTransform: cache.TransformStripManagedFields(),
 			ByObject: map[client.Object]cache.ByObject{
 				&corev1.Pod{}:   {Label: labels.NewSelector().Add(*ours)},
@@ -164,7 +170,7 @@ func setup(ctx context.Context, mgr ctrl.Manager, lease *leader.Lease, settings 
 		Clock: realClock, ListenAddress: settings.DispatchAddress,
 	})
 	out.Writer = status.New(status.Config{
-		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Leading: lead.Leading, Clock: realClock,
+		Client: mgr.GetClient(), Live: tolerant.Reader{Reader: mgr.GetAPIReader()}, Leading: lead.Leading, Clock: realClock,
 	})
 	lead.Write = func(ctx context.Context, epoch engine.Epoch) { out.Run(ctx, eng, epoch) }
 	lead.Publish = func(ctx context.Context) error {

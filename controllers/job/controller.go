@@ -136,6 +136,8 @@ func (r *Reconciler) Reconcile(ctx context.Context, request Request) (reconcile.
 		// The cache may not show it yet, and will tell when it does.
 	case job.Status.State.Finished():
 		r.Engine.Forget(job.UID)
+	case invalid(job):
+		// What the engine knows of it goes on; the InvalidReconciler does the rest.
 	default:
 		r.Engine.Submit(Convert(job))
 	}

@@ -40,7 +40,7 @@ func Load(ctx context.Context, c client.Reader, eng interface{ Submit(engine.Job
 	}
 	var jobs []*v1alpha1.Job
 	for i := range list.Items {
-		if job := &list.Items[i]; !job.Status.State.Finished() && job.DeletionTimestamp.IsZero() {
+		if job := &list.Items[i]; !job.Status.State.Finished() && !invalid(job) && job.DeletionTimestamp.IsZero() {
 			jobs = append(jobs, job)
 		}
 	}

@@ -39,6 +39,8 @@ func (s *scope) readiness(n counts) metav1.Condition {
 	switch {
 	case s.deleting():
 		return condition(v1alpha1.PoolReady, false, v1alpha1.ReasonRemoving, "The pool is being deleted.")
+	case s.unreadable():
+		return condition(v1alpha1.PoolReady, false, v1alpha1.ReasonInvalid, invalidMessage, s.fault.Message)
 	case n.ready < n.wanted:
 		return condition(v1alpha1.PoolReady, false, v1alpha1.ReasonNotReady, message, n.ready, workersAre(n.wanted))
 	default:

@@ -43,11 +43,7 @@ func (p inMemoryPool) Gone(pod types.UID) {
 
 // tellEngine says what the pool and its pods are like, and takes back what they do.
 func (r *Reconciler) tellEngine(s *scope) {
-	config := configOf(s.key, s.pool)
-	if s.pool.Spec.Limits != nil {
-		config.Limits, config.Requested = s.limits(), s.requested()
-	}
-	r.engine.SetPool(config)
+	r.engine.SetPool(s.config())
 	r.engine.SetWorkers(s.key, s.workerPods())
 	p, ok := r.engine.Pool(s.key)
 	switch {
@@ -59,6 +55,24 @@ func (r *Reconciler) tellEngine(s *scope) {
 		_ = p.Start() // refused only where it was closed, and is to stay so
 	}
 	s.snapshot = p.Snapshot()
+}
+
+// config is what the engine is told of the pool. Of one whose spec can't be read that is what it was told last; an
+// operator that has never read it takes in its workers and Jobs, and starts none.
+func (s *scope) config() engine.PoolConfig {
+	if s.unreadable() && s.memory.config != nil {
+		return *s.memory.config
+	}
+	config := configOf(s.key, s.pool)
+	if s.unreadable() {
+		config.Suspend = true
+		return config
+	}
+	if s.pool.Spec.Limits != nil {
+		config.Limits, config.Requested = s.limits(), s.requested()
+	}
+	s.memory.config = &config
+	return config
 }
 
 // buryUnseen ends the lost workers that the cache does not show. Their pods may have come and gone between two

@@ -75,11 +75,18 @@ func (r *Reconciler) namespaceGoing(ctx context.Context, name string) (bool, err
 	return !namespace.DeletionTimestamp.IsZero(), nil
 }
 
-// patch writes what has changed since base, unless another write came between: a merge patch
-// replaces the list of finalizers as a whole.
+// patch writes what has changed of the metadata since base, unless another write came between: a merge patch
+// replaces the list of finalizers as a whole. The answer is metadata too, which can be decoded of any pool.
 func (r *Reconciler) patch(ctx context.Context, pool, base *v1alpha1.WorkerPool, what string) error {
-	if err := r.client.Patch(ctx, pool, client.MergeFromWithOptions(base, client.MergeFromWithOptimisticLock{})); err != nil {
+	changed, from := metadataOf(pool), metadataOf(base)
+	if err := r.client.Patch(ctx, changed, client.MergeFromWithOptions(from, client.MergeFromWithOptimisticLock{})); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	return nil
+}
+
+func metadataOf(pool *v1alpha1.WorkerPool) *metav1.PartialObjectMetadata {
+	meta := &metav1.PartialObjectMetadata{ObjectMeta: *pool.ObjectMeta.DeepCopy()}
+	meta.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("WorkerPool"))
+	return meta
 }

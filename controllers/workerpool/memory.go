@@ -6,6 +6,8 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/workerpool-dev/workerpool/internal/engine"
 )
 
 // memory is what the controller knows of a pool that neither the cache nor the API tells: what it has
@@ -33,6 +35,8 @@ type memory struct {
 	generation int64
 	// retry is when to try again.
 	retry time.Time
+	// config is what the engine was told of the pool when its spec could be read last; nil if never.
+	config *engine.PoolConfig
 	// autoscaler is for a pool that has one.
 	autoscaler autoscaler
 	// written is when the status was written last.

@@ -16,12 +16,15 @@ import (
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
 	"github.com/workerpool-dev/workerpool/internal/engine"
 	"github.com/workerpool-dev/workerpool/internal/podspec"
+	"github.com/workerpool-dev/workerpool/internal/tolerant"
 )
 
 // scope is what one reconcile sees and gathers.
 type scope struct {
 	pool *v1alpha1.WorkerPool
 	key  types.NamespacedName
+	// fault is why the pool's spec could not be read. Then the workers that there are stay, and none is made.
+	fault tolerant.Fault
 	// hash is that of the present template.
 	hash string
 	now  time.Time
@@ -41,7 +44,7 @@ type scope struct {
 func (r *Reconciler) observe(ctx context.Context, pool *v1alpha1.WorkerPool) (*scope, error) {
 	s := &scope{
 		pool: pool, key: client.ObjectKeyFromObject(pool), hash: podspec.Hash(pool), now: r.clock.Now(),
-		memory: r.memories.of(client.ObjectKeyFromObject(pool), pool.UID),
+		memory: r.memories.of(client.ObjectKeyFromObject(pool), pool.UID), fault: tolerant.FaultOf(pool),
 	}
 	list := &corev1.PodList{}
 	err := r.client.List(ctx, list, client.InNamespace(pool.Namespace), client.MatchingFields{ownerIndex: string(pool.UID)})
@@ -139,15 +142,30 @@ func (r *Reconciler) livePod(ctx context.Context, s *scope, ordinal int) (*corev
 // deleting tells whether the pool is to go.
 func (s *scope) deleting() bool { return !s.pool.DeletionTimestamp.IsZero() }
 
+// unreadable tells whether the pool's spec can't be trusted, because a part of it is missing.
+func (s *scope) unreadable() bool { return s.fault.Part != tolerant.None }
+
 // replicas is the number of workers wanted.
 func (s *scope) replicas() int {
 	switch {
 	case s.deleting():
 		return 0
+	case s.unreadable():
+		return s.liveWorkers()
 	case s.pool.Spec.Autoscaling != nil:
 		return s.target
 	}
 	return int(ptr.Deref(s.pool.Spec.Replicas, 1))
+}
+
+func (s *scope) liveWorkers() int {
+	n := 0
+	for _, w := range s.workers() {
+		if w.live() {
+			n++
+		}
+	}
+	return n
 }
 
 // state is what Plan decides from.
@@ -168,7 +186,7 @@ func (s *scope) workers() []Worker {
 	for uid, e := range s.memory.created {
 		workers = append(workers, Worker{
 			Name: podspec.Name(s.key.Name, e.ordinal), UID: uid, Ordinal: e.ordinal,
-			Current: e.hash == s.hash, Terminating: s.memory.deleted[uid], GivenUp: s.memory.givenUp[uid],
+			Current: s.unreadable() || e.hash == s.hash, Terminating: s.memory.deleted[uid], GivenUp: s.memory.givenUp[uid],
 		})
 	}
 	slices.SortFunc(workers, byOrdinal)
@@ -180,8 +198,8 @@ func (s *scope) worker(pod *corev1.Pod) Worker {
 	ready := conditionOf(pod, corev1.PodReady).Status == corev1.ConditionTrue && !known.Spent
 	return Worker{
 		Name: pod.Name, UID: pod.UID, Ordinal: ordinalOf(s.pool, pod),
-		Current:  pod.Labels[v1alpha1.LabelTemplateHash] == s.hash,
-		Recycled: known.Spent || s.aged(pod),
+		Current:  s.unreadable() || pod.Labels[v1alpha1.LabelTemplateHash] == s.hash,
+		Recycled: !s.unreadable() && (known.Spent || s.aged(pod)),
 		Ready:    ready,
 		// What is ready but does not say what it does may be busy since before we led.
 		Busy:        known.Busy || ready && !known.Connected,

@@ -30,8 +30,11 @@ func (r *Reconciler) writeStatus(ctx context.Context, s *scope) error {
 		s.waits = append(s.waits, wait)
 		return nil
 	}
+	if confirmed, err := r.confirmFault(ctx, s); !confirmed || err != nil {
+		return err
+	}
 	s.pool.Status = status
-	if err := r.client.Status().Update(ctx, s.pool); err != nil {
+	if err := r.storeStatus(ctx, s); err != nil {
 		return fmt.Errorf("write the status: %w", err)
 	}
 	s.memory.written = s.now

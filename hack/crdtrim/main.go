@@ -1,7 +1,7 @@
-// Command crdtrim shortens the CRD files named on its command line, in place: it removes the
-// descriptions below spec.template, which are those of the Kubernetes pod and take two thirds of a
-// file. All others stay, for kubectl explain. It fails if a file is still too large for a client-side
-// kubectl apply.
+// Command crdtrim completes the CRD files named on its command line, in place. It closes their schemas:
+// what Go can't read is refused. And it removes the descriptions below spec.template, which are those of
+// the Kubernetes pod and take two thirds of a file. All others stay, for kubectl explain. It fails if a
+// file is still too large for a client-side kubectl apply.
 package main
 
 import (
@@ -41,8 +41,8 @@ func trimFile(path string) error {
 	return os.WriteFile(path, out, 0o600)
 }
 
-// trim returns the CRD without the descriptions below spec.template of each of its versions. A CRD
-// without such a field comes back as it is. The order of keys and the comments are kept.
+// trim returns the CRD with the schemas of all its versions closed, and without the descriptions below
+// spec.template. The order of keys and the comments are kept.
 func trim(crd []byte) ([]byte, error) {
 	var doc yaml.Node
 	if err := yaml.Unmarshal(crd, &doc); err != nil {
@@ -56,6 +56,9 @@ func trim(crd []byte) ([]byte, error) {
 		return nil, errors.New("not a CustomResourceDefinition: it has no spec.versions")
 	}
 	for _, version := range versions.Content {
+		if root := lookup(version, "schema", "openAPIV3Schema"); root != nil {
+			closeSchema(root, false)
+		}
 		template := lookup(version, "schema", "openAPIV3Schema", "properties", "spec", "properties", "template", "properties")
 		if template != nil {
 			dropDescriptions(template)

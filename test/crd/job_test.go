@@ -220,7 +220,7 @@ func TestJobIsRefusedForWhatIsNotOfItsType(t *testing.T) {
 	namespace := env.Namespace(t, nil)
 	for name, tc := range map[string]struct{ spec, want string }{
 		"amount that is none":     {`resources: {cpu: abc}`, cpu},
-		"amount of many digits":   {`resources: {cpu: "` + strings.Repeat("1", 65) + `"}`, cpu},
+		"amount of many digits":   {`resources: {cpu: "` + strings.Repeat("1", 65) + `"}`, "spec.resources.cpu: Too long"},
 		"a large exponent":        {`resources: {cpu: 1e999999999}`, cpu},
 		"too many processors":     {`resources: {cpu: 1M}`, cpu},
 		"memory with an exponent": {`resources: {memory: 1e999999999}`, memory},

@@ -39,6 +39,11 @@ func Build(folder string) (manager string, err error) {
 	if os.Getenv(kwokVariable) == "" {
 		return "", ErrNoKwok
 	}
+	return BuildOperator(folder)
+}
+
+// BuildOperator is Build for tests that have no nodes.
+func BuildOperator(folder string) (manager string, err error) {
 	manager = filepath.Join(folder, "manager")
 	build := exec.Command("go", "build", "-o", manager, "github.com/workerpool-dev/workerpool/cmd/manager") //nolint:noctx // it ends with the test
 	if out, err := build.CombinedOutput(); err != nil {
