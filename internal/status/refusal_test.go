@@ -122,9 +122,10 @@ func TestAnEndThatIsRefusedIsTriedSeldomAndHoldsUpNoOther(t *testing.T) {
 		a.refuse("a", errTooLarge, func(string) bool { return !shrunk })
 		w := a.run(nil)
 		w.Write(write("a", 1, full()))
+		synctest.Wait()
 		w.Write(write("b", 1, full()))
 		synctest.Wait()
-		a.wantTold("written uid-b version 1 at 1000", "refused uid-a version 1")
+		a.wantTold("refused uid-a version 1", "written uid-b version 1 at 1000")
 		time.Sleep(9 * time.Minute)
 		if n := len(a.sent()); n != 5 {
 			t.Errorf("%d requests, want 5: four of a, each smaller, and one of b", n)
@@ -136,7 +137,7 @@ func TestAnEndThatIsRefusedIsTriedSeldomAndHoldsUpNoOther(t *testing.T) {
 		a.wantEvents("StatusRefused")
 		shrunk = true
 		time.Sleep(10 * time.Minute)
-		a.wantTold("written uid-b version 1 at 1000", "refused uid-a version 1", "written uid-a version 1 at 1000")
+		a.wantTold("refused uid-a version 1", "written uid-b version 1 at 1000", "written uid-a version 1 at 1000")
 		if n := refusals(t, w); n != 1 {
 			t.Errorf("%v refusals are counted, want 1", n)
 		}
