@@ -41,7 +41,8 @@ const (
 	// ReasonQueueFull: the pool's queue is full; the Job comes in, in order, as
 	// room appears.
 	ReasonQueueFull = "QueueFull"
-	// ReasonDoesNotFit: no worker of the pool is large enough.
+	// ReasonDoesNotFit: no worker of the pool is large enough, or the Job is so
+	// large that its end could not be stored.
 	ReasonDoesNotFit = "DoesNotFit"
 	// ReasonWrongHandler: the Job is a command and the pool's workers serve HTTP,
 	// or the other way round.
@@ -77,6 +78,8 @@ const (
 	// ReasonHTTPStatus: the worker's answer has a status other than 2xx, or there
 	// was none.
 	ReasonHTTPStatus = "HTTPStatus"
+	// ReasonStatusRefused: the API server does not store the status of the Job.
+	ReasonStatusRefused = "StatusRefused"
 	// ReasonIndexesFailed: tasks of an indexed Job have failed for good.
 	ReasonIndexesFailed = "IndexesFailed"
 	// ReasonInvalid: the operator can't read what is stored. It is also a reason of
@@ -204,13 +207,15 @@ type JobStatus struct {
 	// +kubebuilder:validation:Minimum=0
 	Failed *int32 `json:"failed,omitempty"`
 
-	// succeededIndexes are the tasks that have succeeded: `0-4,7`.
+	// succeededIndexes are the tasks that have succeeded: `0-4,7`. If that has more
+	// than 16 KiB, it is `bitmap:` and a bitmap in base64, where bit 0 of the first
+	// byte is task 0.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=1048576
 	SucceededIndexes string `json:"succeededIndexes,omitempty"`
 
-	// failedIndexes are the tasks that have failed for good.
+	// failedIndexes are the tasks that have failed for good, in the same form.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=1048576

@@ -171,7 +171,11 @@ func setup(ctx context.Context, mgr ctrl.Manager, lease *leader.Lease, settings 
 	})
 	out.Writer = status.New(status.Config{
 		Client: mgr.GetClient(), Live: tolerant.Reader{Reader: mgr.GetAPIReader()}, Leading: lead.Leading, Clock: realClock,
+		Recorder: mgr.GetEventRecorder("workerpool"),
 	})
+	if err := out.Register(ctrlmetrics.Registry); err != nil {
+		return err
+	}
 	lead.Write = func(ctx context.Context, epoch engine.Epoch) { out.Run(ctx, eng, epoch) }
 	lead.Publish = func(ctx context.Context) error {
 		return leader.Publish(ctx, mgr.GetClient(), leader.Endpoint{

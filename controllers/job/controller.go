@@ -168,6 +168,7 @@ func (r *Reconciler) find(ctx context.Context, request Request) (job *v1alpha1.J
 	case job.UID != request.UID:
 		return nil, true, nil
 	}
+	noteBytes(job)
 	return job, false, nil
 }
 

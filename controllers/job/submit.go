@@ -78,6 +78,7 @@ func Convert(job *v1alpha1.Job) engine.Job {
 		Created:         job.CreationTimestamp.Time,
 		Spec:            &spec,
 		Status:          job.Status,
+		Bytes:           notedBytes(job),
 	}
 }
 
@@ -88,6 +89,7 @@ func Trim(object any) (any, error) {
 	if !ok {
 		return object, nil
 	}
+	noteBytes(job)
 	job.ManagedFields = nil
 	job.Namespace, job.Spec.Pool = shared(job.Namespace), shared(job.Spec.Pool)
 	job.Spec.Execution = shared(job.Spec.Execution)

@@ -56,6 +56,10 @@ func (s *session) Send(cmd engine.Command) {
 	s.pending.Recorded = append(s.pending.Recorded, cmd.Recorded...)
 	s.pending.Settled = append(s.pending.Settled, cmd.Settled...)
 	s.sequence = cmd.Sequence
+	if tokens(&s.pending) > maxPendingTokens {
+		s.closeLocked("the agent does not take what it is sent")
+		return
+	}
 	if len(cmd.Assignments)+len(cmd.Kills)+len(cmd.Recorded) > 0 {
 		s.notify()
 	} else if !s.waits && !s.isClosed {
@@ -68,6 +72,10 @@ func (s *session) Send(cmd engine.Command) {
 func (s *session) Close(reason string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.closeLocked(reason)
+}
+
+func (s *session) closeLocked(reason string) {
 	if !s.isClosed {
 		s.isClosed, s.reason = true, reason
 		s.later.Stop()
@@ -78,32 +86,55 @@ func (s *session) Close(reason string) {
 // aborted is the end of a session that was closed.
 func (s *session) aborted() error { return grpcstatus.Error(codes.Aborted, s.reason) }
 
-// maxBatchBytes is how much assignments may have to be sent in one message with others. Agents take no
-// message of more than a few times that, and one assignment has less than the API takes of a Job.
-const maxBatchBytes = 1 << 20
+const (
+	// maxBatchBytes is how much assignments may have to be sent in one message with others, and maxBatchTokens how many
+	// tokens of a kind one message may have. Agents take no message of more than 16 MiB. One assignment has less: the
+	// engine sends none that is larger than what the API takes of a Job.
+	maxBatchBytes  = 1 << 20
+	maxBatchTokens = 2048
+	// maxPendingTokens is how many tokens may wait for an agent. It knows of fewer attempts, so one for which more wait
+	// does not read what it is sent.
+	maxPendingTokens = 16 << 10
+)
+
+func tokens(cmd *engine.Command) int { return len(cmd.Kills) + len(cmd.Recorded) + len(cmd.Settled) }
 
 // take returns the next message: what is pending, or a ping. What would be too much for one message is left
 // for the next, and until it is sent the sequence stays: an agent that has seen a sequence has been sent all
 // up to it.
 func (s *session) take() *dispatchpb.OperatorMessage {
+	return toMessage(s.next()) // without the lock: the engine may wait for it
+}
+
+func (s *session) next() engine.Command {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	cmd := s.pending
-	s.pending = engine.Command{}
+	cmd, rest := engine.Command{}, &s.pending
 	if s.waits {
 		s.waits = false
 		s.later.Stop()
 	}
-	if n := batch(cmd.Assignments); n < len(cmd.Assignments) {
-		// What is said of assignments comes with the last of them, so that they are known by then.
-		s.pending = engine.Command{Assignments: cmd.Assignments[n:], Kills: cmd.Kills, Recorded: cmd.Recorded}
-		cmd = engine.Command{Assignments: cmd.Assignments[:n], Settled: cmd.Settled}
+	cmd.Settled, rest.Settled = split(rest.Settled, maxBatchTokens)
+	cmd.Assignments, rest.Assignments = split(rest.Assignments, batch(rest.Assignments))
+	if len(rest.Assignments) == 0 { // what is said of assignments comes with the last of them, so that they are known by then
+		cmd.Kills, rest.Kills = split(rest.Kills, maxBatchTokens)
+		cmd.Recorded, rest.Recorded = split(rest.Recorded, maxBatchTokens)
+	}
+	if len(rest.Assignments)+tokens(rest) > 0 {
 		s.notify()
 	} else {
 		s.sent = s.sequence
 	}
 	cmd.Sequence = s.sent
-	return toMessage(cmd)
+	return cmd
+}
+
+// split returns the first of what is to be sent, and the rest: nil for nothing, so that it keeps no memory.
+func split[T any](all []T, n int) (first, rest []T) {
+	if len(all) <= n {
+		return all, nil
+	}
+	return all[:n:n], all[n:]
 }
 
 // batch is how many of the assignments are sent in one message: at least one, if there are any.

@@ -173,7 +173,7 @@ func toMessage(cmd engine.Command) *dispatchpb.OperatorMessage {
 func toAssignment(a *engine.Assignment) *dispatchpb.Assignment {
 	return &dispatchpb.Assignment{
 		Token: toToken(a.Token), JobName: a.JobName,
-		Argv: a.Argv, Env: toVariables(a.Env), WorkingDir: a.WorkingDir, Stdin: []byte(a.Stdin), Http: toRequest(a.HTTP),
+		Argv: a.Command(), Env: toVariables(a.Env), WorkingDir: a.WorkingDir, Stdin: []byte(a.Stdin), Http: toRequest(a),
 		Timeout: toLimit(a.Timeout), Deadline: toLimit(a.Deadline), Grace: durationpb.New(a.Grace),
 		MemoryLimitBytes: a.MemoryLimit, MemoryShareBytes: a.MemoryShare, MaxOpenFiles: a.MaxOpenFiles,
 		ResetCommand: toReset(a.Reset),
@@ -195,11 +195,12 @@ func toLimit(d time.Duration) *durationpb.Duration {
 	return durationpb.New(d)
 }
 
-func toRequest(r *engine.Request) *dispatchpb.HttpRequest {
+func toRequest(a *engine.Assignment) *dispatchpb.HttpRequest {
+	r := a.HTTP
 	if r == nil {
 		return nil
 	}
-	return &dispatchpb.HttpRequest{Method: r.Method, Path: r.Path, Headers: toVariables(r.Headers), Body: []byte(r.Body)}
+	return &dispatchpb.HttpRequest{Method: r.Method, Path: a.Path(), Headers: toVariables(r.Headers), Body: []byte(r.Body)}
 }
 
 func toVariables(all []engine.Variable) []*dispatchpb.EnvVar {

@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -251,6 +252,63 @@ func TestTooMuchForOneMessageIsSentInSeveralAndCountsAsSentWithTheLast(t *testin
 		for len(s.wake) > 0 {
 			<-s.wake
 		}
+	}
+}
+
+// All of them would be more than an agent takes in one message.
+func TestSoManyTokensAreSentInSeveralMessages(t *testing.T) {
+	s := newSession()
+	var cmd engine.Command
+	for i := range int32(5000) {
+		token := engine.Token{Job: types.UID(strings.Repeat("u", 64)), Index: i, Try: 1}
+		cmd.Settled, cmd.Recorded, cmd.Kills = append(cmd.Settled, token), append(cmd.Recorded, token), append(cmd.Kills, engine.Kill{Token: token})
+	}
+	cmd.Sequence = 7
+	s.Send(cmd)
+	var settled, recorded, kills int
+	for i := 1; len(s.wake) > 0; i++ {
+		<-s.wake
+		m := s.take()
+		settled, recorded, kills = settled+len(m.GetSettled()), recorded+len(m.GetRecorded()), kills+len(m.GetKills())
+		if n := proto.Size(m); n > 1<<20 || (m.GetSequence() == 7) != (i == 3) {
+			t.Errorf("message %d has %d bytes and sequence %d", i, n, m.GetSequence())
+		}
+	}
+	if settled != 5000 || recorded != 5000 || kills != 5000 {
+		t.Errorf("%d settled, %d recorded and %d kills were sent", settled, recorded, kills)
+	}
+}
+
+func TestAnAgentThatDoesNotReadIsDisconnected(t *testing.T) {
+	s := newSession()
+	cmd := engine.Command{Settled: make([]engine.Token, 2048)}
+	for i := range 8 {
+		s.Send(cmd)
+		select {
+		case <-s.closed:
+			t.Fatalf("closed after %d", i)
+		default:
+		}
+	}
+	s.Send(cmd)
+	<-s.closed
+	s.Close("again")
+	if s.reason != "the agent does not take what it is sent" {
+		t.Errorf("reason %q", s.reason)
+	}
+}
+
+func TestTheItemIsFilledInWhenATaskIsSent(t *testing.T) {
+	item := "a b"
+	m := toMessage(engine.Command{Assignments: []engine.Assignment{
+		{Argv: []string{"say", "{}", "-{}-{}"}, Fill: 2, Item: &item},
+		{Item: &item, HTTP: &engine.Request{Path: "/{}?q={}", Body: "{}"}},
+	}})
+	if argv := m.GetAssignments()[0].GetArgv(); !slices.Equal(argv, []string{"say", "{}", "-a b-a b"}) {
+		t.Errorf("argv %q", argv)
+	}
+	if r := m.GetAssignments()[1].GetHttp(); r.GetPath() != "/a%20b?q=a%20b" || string(r.GetBody()) != "{}" {
+		t.Errorf("request %v", r)
 	}
 }
 

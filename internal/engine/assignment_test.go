@@ -37,8 +37,8 @@ func TestThePartsOfAnArgvAreItsOwn(t *testing.T) {
 	spec.Args = []string{"{}"}
 	w.create(spec)
 	w.turn()
-	if p.assigned[0].Argv[1] != "x" || p.assigned[1].Argv[1] != "y" {
-		t.Errorf("%q and %q: the tasks share an argv", p.assigned[0].Argv, p.assigned[1].Argv)
+	if x, y := p.assigned[0].Command(), p.assigned[1].Command(); x[1] != "x" || y[1] != "y" {
+		t.Errorf("%q and %q: the tasks share an argv", x, y)
 	}
 }
 

@@ -204,8 +204,8 @@ func TestItemsAreFilledIn(t *testing.T) {
 	} {
 		a := p.assigned[i]
 		env := []Variable{{"JOB_COMPLETION_INDEX", fmt.Sprint(i)}, {"JOB_ITEM", w.jobs[uid].job.Spec.Items[i]}}
-		if !slices.Equal(a.Argv, want) || !slices.Equal(a.Env, env) {
-			t.Errorf("task %d: %q with %v, want %q with %v", i, a.Argv, a.Env, want, env)
+		if !slices.Equal(a.Command(), want) || !slices.Equal(a.Env, env) {
+			t.Errorf("task %d: %q with %v, want %q with %v", i, a.Command(), a.Env, want, env)
 		}
 	}
 	if got := w.jobs[uid].job.Spec; got.Args[0] != "{}" || got.Command[1] != "{}" {
@@ -218,8 +218,8 @@ func TestWithoutItemsNothingIsFilledIn(t *testing.T) {
 	w.runJob(completions(1), func(s *v1alpha1.JobSpec) { s.Args = []string{"{}"} })
 	w.runJob(func(s *v1alpha1.JobSpec) { s.Args = []string{"{}"} })
 	for _, a := range p.assigned {
-		if !slices.Equal(a.Argv, []string{"true", "{}"}) {
-			t.Errorf("argv %q", a.Argv)
+		if !slices.Equal(a.Command(), []string{"true", "{}"}) {
+			t.Errorf("argv %q", a.Command())
 		}
 	}
 	if env := p.assigned[1].Env; len(env) != 0 {
@@ -239,7 +239,7 @@ func TestAnItemIsEscapedInAPath(t *testing.T) {
 	})
 	for i, want := range []string{"a%20b%2Bc%2Fd%3Fe%3Df%26g%23h%25", "%C3%A4", "%7B%7D"} {
 		r := p.assigned[i].HTTP
-		if r.Path != "/v1/"+want+"?q="+want || r.Method != http.MethodPut || r.Body != "{}" || !slices.Equal(r.Headers, []Variable{{"X-Item", "{}"}, {"Empty", ""}}) {
+		if p.assigned[i].Path() != "/v1/"+want+"?q="+want || r.Method != http.MethodPut || r.Body != "{}" || !slices.Equal(r.Headers, []Variable{{"X-Item", "{}"}, {"Empty", ""}}) {
 			t.Errorf("request %+v, want the item as %s in the path, and nowhere else", r, want)
 		}
 		if p.assigned[i].Argv != nil {
@@ -278,36 +278,6 @@ func TestNoFurtherTasksBeginWhileTooManyWaitForTheirNextTry(t *testing.T) {
 	}
 	if s := w.pool().Snapshot(); s.Queued != 0 || s.Active != 0 {
 		t.Errorf("snapshot %+v, want no room taken", s)
-	}
-}
-
-func TestAWorstCaseStatusIsWithinTheBoundsOfTheAPI(t *testing.T) {
-	w, _ := lone(t)
-	uid := w.create(command(completions(100000), suspended))
-	j := w.engine.jobs[uid]
-	pod := w.engine.pools[poolKey].workers[w.pods[0].uid]
-	for i := range int32(100000) {
-		switch i % 2 {
-		case 0:
-			j.indexed.succeeded.add(i)
-		default:
-			j.indexed.failed.add(i)
-		}
-	}
-	for i := int32(100000 - 2000); i < 100000; i++ {
-		tk := j.task(i)
-		tk.retries, tk.settled.Try = 10000, 1<<31-1
-		if i%4 == 0 {
-			tk.attempt = &attempt{worker: pod, started: w.now}
-		}
-	}
-	j.compose()
-	s := &j.object.Status
-	if len(s.SucceededIndexes) > 1<<20 || len(s.FailedIndexes) > 1<<20 || len(s.RetriedIndexes) > 1<<16 || len(s.RunningIndexes[0].Indexes) > 4096 {
-		t.Errorf("succeeded %d bytes, failed %d, retried %d, running %d", len(s.SucceededIndexes), len(s.FailedIndexes), len(s.RetriedIndexes), len(s.RunningIndexes[0].Indexes))
-	}
-	if whole := len(describeStatus(s)); whole > 900<<10 { // etcd takes 1.5 MiB, of which the spec may have half
-		t.Errorf("the status has %d bytes", whole)
 	}
 }
 

@@ -2,13 +2,14 @@ package engine
 
 import (
 	"cmp"
+	"encoding/base64"
+	"encoding/binary"
 	"fmt"
+	"maps"
 	"math/bits"
 	"slices"
 	"strconv"
 	"strings"
-
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
 )
@@ -54,7 +55,7 @@ func restoreIndexes(j *job, status *v1alpha1.JobStatus) *indexes {
 }
 
 // retried has each task that has failed and is not done, with its retries and the try that has ended last:
-// `3:1:1,7:2:4`.
+// `3:1:1,7:2:4`. What does not fit is left out: these tasks may be tried more often after a takeover.
 func (j *job) retried() string {
 	var failed []*task
 	for _, t := range j.tasks {
@@ -64,8 +65,11 @@ func (j *job) retried() string {
 	}
 	slices.SortFunc(failed, func(a, b *task) int { return cmp.Compare(a.index, b.index) })
 	var b []byte
-	for i, t := range failed {
-		if i > 0 {
+	for _, t := range failed {
+		if len(b) > maxRetriedText-maxRetriedPart {
+			break
+		}
+		if len(b) > 0 {
 			b = append(b, ',')
 		}
 		b = strconv.AppendInt(b, int64(t.index), 10)
@@ -92,23 +96,30 @@ func parseRetried(part string, j *job) (*task, bool) {
 	return &task{job: j, index: n[0], retries: n[1], failures: n[1], lastTry: n[2], settledTry: n[2]}, n[0] < j.size
 }
 
-// runningIndexes has the tasks whose process is known to run, by worker.
+// runningIndexes has the tasks whose process is known to run, by worker. What does not fit is left out, and does not
+// count as recorded.
 func (j *job) runningIndexes() []v1alpha1.WorkerIndexes {
-	sets := map[types.UID]*indexSet{}
-	workers := map[types.UID]*podWorker{}
-	for _, t := range j.tasks {
+	sets := map[*podWorker][]*task{}
+	for _, t := range j.sorted() {
 		if a := t.attempt; a != nil && !a.started.IsZero() && !t.isHandler() {
-			if sets[a.worker.uid] == nil {
-				sets[a.worker.uid], workers[a.worker.uid] = &indexSet{}, a.worker
-			}
-			sets[a.worker.uid].add(t.index)
+			sets[a.worker] = append(sets[a.worker], t)
 		}
 	}
+	workers := slices.SortedFunc(maps.Keys(sets), func(a, b *podWorker) int { return cmp.Or(cmp.Compare(a.name, b.name), cmp.Compare(a.uid, b.uid)) })
 	var all []v1alpha1.WorkerIndexes
-	for uid, set := range sets {
-		all = append(all, v1alpha1.WorkerIndexes{Worker: workers[uid].name, PodUID: uid, Indexes: set.String()})
+	for _, w := range workers {
+		for tasks := range slices.Chunk(sets[w], maxTogether) {
+			if len(all) == maxRunningParts {
+				return all
+			}
+			var set indexSet
+			for _, t := range tasks {
+				set.add(t.index)
+				t.attempt.version = j.version
+			}
+			all = append(all, v1alpha1.WorkerIndexes{Worker: w.name, PodUID: w.uid, Indexes: set.String()})
+		}
 	}
-	slices.SortFunc(all, func(a, b v1alpha1.WorkerIndexes) int { return cmp.Compare(a.Worker, b.Worker) })
 	return all
 }
 
@@ -183,9 +194,32 @@ func (s *indexSet) String() string {
 	return string(b)
 }
 
-// parse adds what String wrote, of indexes below the size. What is not of its form is left out: a task too
+// text is String as long as that is short, else a bitmap: `bitmap:` and the base64 of its bytes, where bit 0 of the
+// first is index 0. So it has a bound, whatever is in the set.
+func (s *indexSet) text() string {
+	ranges := s.String()
+	if len(ranges) <= maxRanges {
+		return ranges
+	}
+	b := make([]byte, 0, 8*len(s.words))
+	for _, word := range s.words {
+		b = binary.LittleEndian.AppendUint64(b, word)
+	}
+	return bitmapPrefix + base64.StdEncoding.EncodeToString(b)
+}
+
+// parse adds what String or text wrote, of indexes below the size. What is not of their form is left out: a task too
 // many is run again, and nothing is lost.
 func (s *indexSet) parse(text string, size int32) {
+	if bitmap, ok := strings.CutPrefix(text, bitmapPrefix); ok {
+		b, err := base64.StdEncoding.DecodeString(bitmap)
+		for i := range int32(min(int64(size), 8*int64(len(b)))) {
+			if err == nil && b[i/8]&(1<<(i%8)) != 0 {
+				s.add(i)
+			}
+		}
+		return
+	}
 	next := int64(0) // they ascend, so that no text takes longer than the size to read
 	for part := range strings.SplitSeq(text, ",") {
 		left, right, isRange := strings.Cut(part, "-")

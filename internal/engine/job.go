@@ -61,6 +61,8 @@ type job struct {
 	size, parallel, next int32
 	// indexed is how far the tasks of an indexed job are; nil for a plain one.
 	indexed *indexes
+	// form is what its items are filled into, nil until that is needed.
+	form *form
 
 	// failing is why the job fails, once that is clear: no further task is begun then, but for onFailure.
 	failing *failure
@@ -68,6 +70,8 @@ type job struct {
 	announced bool
 	// handled: onFailure has run, or there is none.
 	handled bool
+	// unstorable: the API server refuses each status of the job. It is ended, without further writes but the last.
+	unstorable bool
 	// settling: the job has ended, and that is being written.
 	settling bool
 	// owed are the results that the agents keep until they are stored. Those that are in no write yet are the last.
@@ -145,7 +149,7 @@ func (j *job) engine() *Engine { return j.pool.engine }
 func (j *job) plain() bool { return j.indexed == nil }
 
 // shed drops what is only needed to run the Job: it is read again when there is room for it.
-func (j *job) shed() { j.object.Spec = nil }
+func (j *job) shed() { j.object.Spec, j.form = nil, nil }
 
 // isShed tells whether shed was called since the Job was last read.
 func (j *job) isShed() bool { return j.object.Spec == nil }
@@ -224,7 +228,7 @@ func (j *job) update(object Job) {
 	if newer(object.ResourceVersion, j.object.ResourceVersion) {
 		j.object.ResourceVersion = object.ResourceVersion
 	}
-	j.object.Generation = object.Generation
+	j.object.Generation, j.object.Bytes = object.Generation, object.Bytes
 	j.object.Spec, j.suspend = object.Spec, deref(object.Spec.Suspend)
 	if priority := deref(object.Spec.Priority); priority != j.priority {
 		j.priority = priority
@@ -329,10 +333,7 @@ func (j *job) cancel() {
 func (j *job) remove() {
 	j.leaveLine()
 	j.disarm()
-	for i := range j.owed {
-		j.owed[i].settle()
-	}
-	j.owed = nil
+	j.settleOwed()
 	delete(j.engine().jobs, j.object.UID)
 	j.engine().collect(j.pool)
 }

@@ -72,6 +72,9 @@ func (j *job) findObstacle() *obstacle {
 	case j.isShed():
 		return j.obstacle
 	}
+	if o := j.tooLarge(); o != nil {
+		return o
+	}
 	if o := j.pool.wrongHandler(j); o != nil {
 		return o
 	}

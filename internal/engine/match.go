@@ -109,7 +109,12 @@ func (p *pool) give(j *job, w *podWorker) {
 	if p.reserved.job == j {
 		p.reserved = reservation{}
 	}
-	j.nextTask().start(w)
+	t := j.nextTask()
+	if f := t.tooLong(); f != nil {
+		t.refuse(*f)
+		return
+	}
+	t.start(w)
 	_ = j.Process() // the worker is there, and losing what was sent shows in its reports
 	p.served(w)
 	if !j.startable() {

@@ -270,7 +270,7 @@ func sizeOf(spec *v1alpha1.JobSpec) int32 {
 func (w *world) checkSettling(p *simPod, token Token) {
 	stored, known := w.jobs[token.Job], w.engine.jobs[token.Job]
 	status := &stored.job.Status
-	if stored.gone || status.State.Finished() || w.sent[token.key()] != token || known != nil && known.superseded(token) {
+	if stored.gone || w.refused[token.Job] || status.State.Finished() || w.sent[token.key()] != token || known != nil && known.superseded(token) {
 		return
 	}
 	var done indexSet

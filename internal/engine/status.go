@@ -48,7 +48,7 @@ func (j *job) present() state {
 // publish asks for what has changed to be stored: at once where the API says something else that matters,
 // or else when it has lasted.
 func (j *job) publish() {
-	if j.settling || j.leaving || j.cancelled {
+	if j.settling || j.leaving || j.cancelled || j.unstorable {
 		return
 	}
 	if j.running > 0 {
@@ -117,7 +117,7 @@ func (j *job) ask(s state, after time.Duration, confirm bool) {
 		j.compose()
 	}
 	for _, t := range j.tasks {
-		if t.attempt != nil && !t.attempt.started.IsZero() {
+		if t.attempt != nil && !t.attempt.started.IsZero() && (j.plain() || t.isHandler()) {
 			t.attempt.version = j.version
 		}
 	}
@@ -162,7 +162,7 @@ func (j *job) compose() {
 	if j.atHandler() {
 		s.Active = new(int32(0)) // what runs is onFailure
 	}
-	s.SucceededIndexes, s.FailedIndexes, s.RetriedIndexes = x.succeeded.String(), x.failed.String(), j.retried()
+	s.SucceededIndexes, s.FailedIndexes, s.RetriedIndexes = x.succeeded.text(), x.failed.text(), j.retried()
 	s.RunningIndexes = j.runningIndexes()
 	if j.failing != nil && !j.settling {
 		j.setCondition(v1alpha1.JobFailureTarget, metav1.ConditionTrue, j.failing.reason, j.failing.message)

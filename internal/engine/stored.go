@@ -89,6 +89,39 @@ func (e *Engine) Written(w Write, resourceVersion string) {
 	j.pool.match()
 }
 
+// Refused says that the API server stores no status of a Job, however short: the Job leaves no room for one, or a policy
+// denies it. Nobody is left to wait for it. The agents may forget its results, and what is left of it is ended; that it
+// has failed is the last that is asked to be stored. This leader does not start it again.
+func (e *Engine) Refused(w Write, why string) {
+	e.enter()
+	defer e.leave()
+	j := e.jobs[w.Job.UID]
+	switch {
+	case j == nil, j.cancelled, w.Version != j.version:
+		return
+	case j.settling:
+		j.complete()
+		return
+	case j.leaving:
+		e.settled[j.object.UID] = true
+		j.remove()
+		return
+	}
+	j.unstorable, j.handled = true, true
+	j.settleOwed()
+	j.fail(failure{reason: v1alpha1.ReasonStatusRefused, message: "The API server does not store the status of the Job: " + why})
+	j.proceed()
+	j.pool.match()
+}
+
+// settleOwed lets the agents forget what they keep, stored or not.
+func (j *job) settleOwed() {
+	for i := range j.owed {
+		j.owed[i].settle()
+	}
+	j.owed = nil
+}
+
 // noteStored tells the agents which attempts are recorded, and sends those that had to be.
 func (j *job) noteStored(w Write) {
 	j.announced = j.announced || meta.IsStatusConditionTrue(w.Status.Conditions, v1alpha1.JobFailureTarget)

@@ -333,35 +333,29 @@ func (t *task) assignment() Assignment {
 
 // fillIn says what the task does, with its index and its item.
 func (t *task) fillIn(a *Assignment, spec *v1alpha1.JobSpec) {
-	item, hasItem := "", len(spec.Items) > 0
-	if hasItem {
-		item = spec.Items[t.index]
-	}
-	if spec.HTTP != nil {
-		a.HTTP = requestOf(spec.HTTP, item, hasItem)
+	a.Item = t.item()
+	if r := spec.HTTP; r != nil {
+		a.HTTP = &Request{Method: r.Method, Path: r.Path, Body: r.Body}
+		for _, h := range r.Headers {
+			a.HTTP.Headers = append(a.HTTP.Headers, Variable{h.Name, deref(h.Value)})
+		}
 		return
 	}
-	a.Argv = concat(spec.Command, spec.Args)
+	a.Argv, a.Fill = concat(spec.Command, spec.Args), len(spec.Command)
 	if !t.job.plain() {
 		a.Env = append(a.Env, Variable{envIndex, strconv.Itoa(int(t.index))})
 	}
-	if hasItem {
-		a.Env = append(a.Env, Variable{envItem, item})
-		for i := len(spec.Command); i < len(a.Argv); i++ {
-			a.Argv[i] = strings.ReplaceAll(a.Argv[i], "{}", item)
-		}
+	if a.Item != nil {
+		a.Env = append(a.Env, Variable{envItem, *a.Item})
 	}
 }
 
-func requestOf(r *v1alpha1.HTTPRequest, item string, hasItem bool) *Request {
-	out := &Request{Method: r.Method, Path: r.Path, Body: r.Body}
-	if hasItem {
-		out.Path = strings.ReplaceAll(out.Path, "{}", escape(item))
+// item of the task, nil if its Job has none.
+func (t *task) item() *string {
+	if items := t.job.object.Spec.Items; int(t.index) < len(items) {
+		return &items[t.index]
 	}
-	for _, h := range r.Headers {
-		out.Headers = append(out.Headers, Variable{h.Name, deref(h.Value)})
-	}
-	return out
+	return nil
 }
 
 // escape makes a text fit into any part of a path or a query.

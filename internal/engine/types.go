@@ -3,6 +3,7 @@ package engine
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -197,6 +198,8 @@ type Job struct {
 	Spec    *v1alpha1.JobSpec
 	// Status as it is stored.
 	Status v1alpha1.JobStatus
+	// Bytes is how many the API server stores of the object, without its status: more or less if that is small.
+	Bytes int
 }
 
 // Variable is an environment variable of a command, or a header of a request.
@@ -206,8 +209,13 @@ type Variable struct{ Name, Value string }
 type Assignment struct {
 	Token   Token
 	JobName string
-	// Argv is the program and its arguments; HTTP is set in its place where the worker serves HTTP.
-	Argv       []string
+	// Argv is the program and its arguments, as the Job has them: Command fills in the item. HTTP is set in its place
+	// where the worker serves HTTP.
+	Argv []string
+	// Item is put in place of each `{}` in the arguments from Fill on, and in the path of the request; nil if the Job
+	// has no items. That is done when the assignment is sent: many that wait to be sent share what the Job says.
+	Item       *string
+	Fill       int
 	Env        []Variable
 	WorkingDir string
 	Stdin      string
@@ -233,11 +241,33 @@ type ResetCommand struct {
 	Timeout time.Duration
 }
 
-// Size is about how many bytes the assignment has.
+// Command is the program and its arguments, with the item filled in.
+func (a *Assignment) Command() []string {
+	if a.Item == nil {
+		return a.Argv
+	}
+	argv := slices.Clone(a.Argv)
+	for i := a.Fill; i < len(argv); i++ {
+		argv[i] = strings.ReplaceAll(argv[i], placeholder, *a.Item)
+	}
+	return argv
+}
+
+// Path is that of the request, with the item filled in.
+func (a *Assignment) Path() string {
+	if a.Item == nil {
+		return a.HTTP.Path
+	}
+	return strings.ReplaceAll(a.HTTP.Path, placeholder, escape(*a.Item))
+}
+
+// Size is about how many bytes the assignment has when the item is filled in. It takes no memory.
 func (a *Assignment) Size() int {
 	n := len(a.Stdin) + len(a.WorkingDir)
-	for _, arg := range a.Argv {
-		n += len(arg)
+	for i, arg := range a.Argv {
+		if n += len(arg); a.Item != nil && i >= a.Fill {
+			n += growth(arg, len(*a.Item))
+		}
 	}
 	for _, v := range a.Env {
 		n += len(v.Name) + len(v.Value)
@@ -248,7 +278,9 @@ func (a *Assignment) Size() int {
 		}
 	}
 	if a.HTTP != nil {
-		n += len(a.HTTP.Path) + len(a.HTTP.Body)
+		if n += len(a.HTTP.Path) + len(a.HTTP.Body); a.Item != nil {
+			n += growth(a.HTTP.Path, len(escape(*a.Item)))
+		}
 		for _, h := range a.HTTP.Headers {
 			n += len(h.Name) + len(h.Value)
 		}

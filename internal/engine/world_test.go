@@ -43,6 +43,9 @@ type world struct {
 	changes int
 	// deleting: the pool is being deleted.
 	deleting bool
+	// bytes of the Jobs that are made, and refused those whose status can't be stored.
+	bytes   int
+	refused map[types.UID]bool
 	// sent is that of all sessions.
 	sent map[taskKey]Token
 	// log has what happened, for a failing seed.
@@ -269,7 +272,7 @@ func (w *world) create(spec *v1alpha1.JobSpec) types.UID {
 	}
 	w.jobs[uid] = &storedJob{version: 1, exits: map[int32][]int32{}, starts: map[int32]int{}, job: Job{
 		JobRef:  JobRef{NamespacedName: types.NamespacedName{Namespace: "default", Name: name}, UID: uid},
-		Created: w.now.Truncate(time.Second), Spec: spec,
+		Created: w.now.Truncate(time.Second), Spec: spec, Bytes: w.bytes,
 		Status: v1alpha1.JobStatus{State: v1alpha1.JobPending, Reason: v1alpha1.ReasonWaiting},
 	}}
 	w.note("create %s %s", uid, describe(spec))

@@ -10,6 +10,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
@@ -39,6 +40,8 @@ type api struct {
 	before, after func(ctx context.Context, patch int) error
 	// onWritten, if not nil, is called by Written.
 	onWritten func(w engine.Write, resourceVersion string)
+	// events are those of the Writer that run has made.
+	events *events.FakeRecorder
 
 	mu       sync.Mutex
 	requests []request
@@ -104,8 +107,13 @@ func (a *api) Written(w engine.Write, resourceVersion string) {
 // Finished is status.Engine's.
 func (a *api) Finished(job types.UID) { a.tell("finished %s", job) }
 
-// Cancel is status.Engine's.
+// Gone is status.Engine's.
 func (a *api) Gone(job types.UID) { a.tell("gone %s", job) }
+
+// Refused is status.Engine's.
+func (a *api) Refused(w engine.Write, _ string) {
+	a.tell("refused %s version %d", w.Job.UID, w.Version)
+}
 
 func (a *api) tell(format string, args ...any) {
 	a.mu.Lock()
@@ -130,7 +138,8 @@ func (a *api) wantTold(want ...string) {
 
 // run starts a Writer in a synctest bubble and returns it. It ends with the test.
 func (a *api) run(leading func(context.Context) error) *status.Writer {
-	w := status.New(status.Config{Client: a.client, Live: a.client, Leading: leading, Clock: clock.RealClock{}})
+	a.events = events.NewFakeRecorder(100)
+	w := status.New(status.Config{Client: a.client, Live: a.client, Leading: leading, Clock: clock.RealClock{}, Recorder: a.events})
 	a.start(w)
 	return w
 }

@@ -67,6 +67,9 @@ func (w *Writer) store(ctx context.Context, epoch engine.Epoch, write engine.Wri
 	case apierrors.IsConflict(err):
 		return w.rethink(ctx, epoch, write)
 	}
+	if kind := refusalOf(err); kind != notRefused {
+		return outcome{}, &refusedError{kind, err}
+	}
 	return outcome{}, fmt.Errorf("patching the status: %w", err)
 }
 
@@ -88,19 +91,31 @@ func patch(write engine.Write) ([]byte, error) {
 	return body, nil
 }
 
-// rethink looks at a Job that has changed, or at one that a write has reached whose answer was lost.
-func (w *Writer) rethink(ctx context.Context, epoch engine.Epoch, write engine.Write) (outcome, error) {
+// find reads the Job of a write. An outcome says that there is nothing more to write.
+func (w *Writer) find(ctx context.Context, write engine.Write) (*v1alpha1.Job, *outcome, error) {
 	live := &v1alpha1.Job{}
 	err := w.Live.Get(ctx, write.Job.NamespacedName, live)
 	switch {
 	case apierrors.IsNotFound(err):
-		return outcome{gone: true}, nil
+		return nil, &outcome{gone: true}, nil
 	case err != nil:
-		return outcome{}, fmt.Errorf("reading the Job: %w", err)
+		return nil, nil, fmt.Errorf("reading the Job: %w", err)
 	case live.UID != write.Job.UID:
-		return outcome{gone: true}, nil
+		return nil, &outcome{gone: true}, nil
 	case live.Status.State.Finished():
-		return outcome{finished: true}, nil
+		return nil, &outcome{finished: true}, nil
+	}
+	return live, nil, nil
+}
+
+// rethink looks at a Job that has changed, or at one that a write has reached whose answer was lost.
+func (w *Writer) rethink(ctx context.Context, epoch engine.Epoch, write engine.Write) (outcome, error) {
+	live, over, err := w.find(ctx, write)
+	if err != nil {
+		return outcome{}, err
+	}
+	if over != nil {
+		return *over, nil
 	}
 	if stored := live.Status.Attempt; stored != nil {
 		if ours := write.Status.Attempt; ours != nil && ours.Token == stored.Token {

@@ -8,8 +8,10 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/time/rate"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	logf "sigs.k8s.io/controller-runtime/pkg/log"
@@ -38,6 +40,9 @@ type Engine interface {
 	Written(w engine.Write, resourceVersion string)
 	Finished(job types.UID)
 	Gone(job types.UID)
+	// Refused says that the API server stores no status of the Job, however short. The write of an end is tried again
+	// all the same, seldom; another is not.
+	Refused(w engine.Write, why string)
 }
 
 // Config of a Writer.
@@ -49,6 +54,8 @@ type Config struct {
 	// Leading returns nil if this process is the leader still, by a live look at the Lease.
 	Leading func(context.Context) error
 	Clock   clock.WithTicker
+	// Recorder tells users of Jobs whose end is not stored, or not as a whole; nil for nobody.
+	Recorder events.EventRecorder
 }
 
 // Writer stores statuses. Write and DropWrite may be called before Run.
@@ -62,6 +69,9 @@ type Writer struct {
 	queues [ranks]dueHeap
 
 	limit *rate.Limiter
+	// storedAt is when a status was stored last.
+	storedAt time.Time
+	refusals *prometheus.CounterVec
 	// wake tells Run that something has changed.
 	wake chan struct{}
 }
@@ -96,6 +106,14 @@ type entry struct {
 	// tries of the pending write that failed.
 	tries    int
 	inFlight bool
+	// dropped: what is under way was taken back. If it fails, it does not go again.
+	dropped bool
+	// cut is how much smaller the Job's status is made, because it was refused. See the function.
+	cut int
+	// deniedSince is when the Job's status was denied first, zero if it was not since one was stored.
+	deniedSince time.Time
+	// told: the engine knows that the end of the Job is refused.
+	told bool
 	// queue that the entry is in, nil if none, and its place there.
 	queue *dueHeap
 	index int
@@ -108,6 +126,8 @@ func New(config Config) *Writer {
 		entries: map[types.UID]*entry{},
 		limit:   rate.NewLimiter(passingRate, passingBurst),
 		wake:    make(chan struct{}, 1),
+
+		refusals: newRefusals(),
 	}
 }
 
@@ -121,17 +141,25 @@ func (w *Writer) Write(write engine.Write) {
 		w.entries[write.Job.UID] = e
 	}
 	w.unqueueLocked(e)
-	e.pending, e.due, e.tries = &write, write.Due, 0
+	if write.Passing() && !e.deniedSince.IsZero() && write.Due.Before(e.due) {
+		write.Due = e.due // it would be denied as often as it is asked for
+	} else {
+		e.tries = 0
+	}
+	e.pending, e.due = &write, write.Due
 	w.queueLocked(e)
 }
 
-// DropWrite takes back what is pending of a Job. What is under way goes on.
+// DropWrite takes back what is pending of a Job. What is under way goes on, but not again if it fails.
 func (w *Writer) DropWrite(job types.UID) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if e := w.entries[job]; e != nil {
 		w.unqueueLocked(e)
-		e.pending = nil
+		e.pending, e.dropped, e.told = nil, e.inFlight, false
+		if !e.inFlight {
+			e.cut, e.deniedSince = 0, time.Time{}
+		}
 		w.forgetLocked(e)
 	}
 }
@@ -239,14 +267,21 @@ func (w *Writer) begin() (*entry, engine.Write) {
 func (w *Writer) handle(ctx context.Context, eng Engine, epoch engine.Epoch, e *entry, write engine.Write) {
 	requestCtx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	done, err := w.store(requestCtx, epoch, write)
+	var refused *refusedError
+	sent := cut(write, e.cut)
+	done, err := w.store(requestCtx, epoch, sent)
 	switch {
 	case err == nil:
-		done.tell(eng, write) // before the Job's next write begins, so that the engine hears of them in order
-		w.finish(e, done.resourceVersion)
+		if e.cut > 0 && write.Final() && done.resourceVersion != "" {
+			w.note(write, "StatusShortened", "The API server does not store the whole status of the Job. It was shortened.")
+		}
+		done.tell(eng, sent) // before the Job's next write begins, so that the engine hears of them in order
+		w.finish(e, write, done.resourceVersion)
 	case errors.Is(err, errDeposed):
-		w.finish(e, "") // the next leader decides
+		w.finish(e, write, "") // the next leader decides
 		logf.FromContext(ctx).Info("Dropped a status of a Job, because another leader has taken over", "job", write.Job.NamespacedName)
+	case errors.As(err, &refused):
+		w.refuse(requestCtx, eng, e, write, refused)
 	default:
 		w.again(e, write, done.resourceVersion)
 		if !errors.Is(err, errConflict) && ctx.Err() == nil {
@@ -256,36 +291,57 @@ func (w *Writer) handle(ctx context.Context, eng Engine, epoch engine.Epoch, e *
 }
 
 // finish ends a write. One that was asked for meanwhile has its turn now, on top of what is stored.
-func (w *Writer) finish(e *entry, resourceVersion string) {
+func (w *Writer) finish(e *entry, write engine.Write, resourceVersion string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	e.inFlight = false
+	e.inFlight, e.dropped, e.told, e.deniedSince = false, false, false, time.Time{}
+	if resourceVersion != "" {
+		w.storedAt = w.Clock.Now()
+	}
 	if e.pending != nil && resourceVersion != "" {
 		e.pending.ResourceVersion = resourceVersion
+	}
+	if resourceVersion == "" || write.Final() {
+		e.cut = 0
 	}
 	w.queueLocked(e)
 	w.forgetLocked(e)
 }
 
-// again puts back a write that failed, unless a later one was asked for meanwhile. A resource
+// again puts back a write that failed, unless a later one was asked for meanwhile, or it was taken back. A resource
 // version says that it failed because the Job has changed, and can go at once.
 func (w *Writer) again(e *entry, write engine.Write, resourceVersion string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	e.inFlight = false
-	if e.pending == nil {
-		e.pending = &write
-	}
-	if resourceVersion != "" {
-		e.pending.ResourceVersion = resourceVersion
-	} else {
+	w.retry(e, write, func() {
+		if resourceVersion != "" {
+			e.pending.ResourceVersion = resourceVersion
+			return
+		}
 		pause := min(retryMost, retryFirst<<min(e.tries, 16))
+		if e.told {
+			pause = retryRefused
+		}
 		if retry := w.Clock.Now().Add(pause); e.due.Before(retry) {
 			e.due = retry
 		}
 		e.tries++
+	})
+}
+
+// retry puts back a write that failed, or what was asked for in its place, and changes it. There may be neither.
+func (w *Writer) retry(e *entry, write engine.Write, change func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	e.inFlight = false
+	if e.pending == nil && !e.dropped {
+		e.pending = &write
+	}
+	if e.dropped = false; e.pending != nil {
+		change()
+	} else {
+		e.cut, e.deniedSince = 0, time.Time{}
 	}
 	w.queueLocked(e)
+	w.forgetLocked(e)
 }
 
 // queueLocked puts an entry with a pending write that is not under way where it waits its turn.
@@ -307,7 +363,7 @@ func (w *Writer) unqueueLocked(e *entry) {
 }
 
 func (w *Writer) forgetLocked(e *entry) {
-	if e.pending == nil && !e.inFlight {
+	if e.pending == nil && !e.inFlight && e.cut == 0 && e.deniedSince.IsZero() {
 		delete(w.entries, e.uid)
 	}
 }
