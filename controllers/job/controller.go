@@ -27,6 +27,8 @@ type Engine interface {
 	Submit(job engine.Job)
 	// Cancel ends a Job that does not exist any more.
 	Cancel(job types.UID)
+	// Absent says that there is no Job of this UID by this name. Agents name Jobs too, and may be wrong.
+	Absent(job engine.JobRef)
 	// Forget drops what is remembered of a finished Job.
 	Forget(job types.UID)
 	// Knows tells whether there is anything to do about a Job.
@@ -130,7 +132,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, request Request) (reconcile.
 		return reconcile.Result{}, err
 	}
 	switch {
-	case gone || job != nil && !job.DeletionTimestamp.IsZero():
+	case gone:
+		r.Engine.Absent(engine.JobRef{NamespacedName: request.NamespacedName, UID: request.UID})
+	case job != nil && !job.DeletionTimestamp.IsZero():
 		r.Engine.Cancel(request.UID)
 	case job == nil:
 		// The cache may not show it yet, and will tell when it does.

@@ -174,7 +174,7 @@ func TestWishForAJobThatIsNowhereIsCancelledIfTheEngineKnowsIt(t *testing.T) {
 	f.engine.know("known")
 	f.wish("a", "unknown")
 	f.wish("a", "known")
-	f.expectCalls(cancel("known"))
+	f.expectCalls(absent(f.namespace, "a", "known"))
 }
 
 func TestWishForAJobThatTheCacheHasIsSubmitted(t *testing.T) {
@@ -191,7 +191,7 @@ func TestWishForTheFormerJobOfANameLeavesTheNewOneAlone(t *testing.T) {
 	f.expectCalls(submit(job))
 	f.engine.know("former")
 	f.wish("a", "former")
-	f.expectCalls(submit(job), cancel("former"))
+	f.expectCalls(submit(job), absent(f.namespace, "a", "former"))
 }
 
 // blind is a cache that has not seen any Job yet.

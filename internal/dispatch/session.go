@@ -16,6 +16,8 @@ import (
 // merged into the next one. It is bounded by what the agent has room for, because the engine sends
 // no more than that.
 type session struct {
+	prover prover
+
 	// mu guards what follows.
 	mu       sync.Mutex
 	pending  engine.Command
@@ -40,8 +42,8 @@ var _ engine.Session = (*session)(nil)
 // time, and under load that is its next assignment, tells it that too.
 const settledDelay = 100 * time.Millisecond
 
-func newSession() *session {
-	s := &session{wake: make(chan struct{}, 1), closed: make(chan struct{})}
+func newSession(p prover) *session {
+	s := &session{prover: p, wake: make(chan struct{}, 1), closed: make(chan struct{})}
 	s.later = time.AfterFunc(settledDelay, s.notify)
 	s.later.Stop()
 	return s
@@ -103,7 +105,7 @@ func tokens(cmd *engine.Command) int { return len(cmd.Kills) + len(cmd.Recorded)
 // for the next, and until it is sent the sequence stays: an agent that has seen a sequence has been sent all
 // up to it.
 func (s *session) take() *dispatchpb.OperatorMessage {
-	return toMessage(s.next()) // without the lock: the engine may wait for it
+	return toMessage(s.next(), s.prover) // without the lock: the engine may wait for it
 }
 
 func (s *session) next() engine.Command {

@@ -5,7 +5,6 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
-	"maps"
 	"math/bits"
 	"slices"
 	"strconv"
@@ -88,7 +87,7 @@ func parseRetried(part string, j *job) (*task, bool) {
 	var n [3]int32
 	for i, field := range fields {
 		v, err := strconv.ParseInt(field, 10, 32)
-		if err != nil || v < 0 {
+		if err != nil || v < 0 || v > maxTry {
 			return nil, false
 		}
 		n[i] = int32(v)
@@ -96,32 +95,51 @@ func parseRetried(part string, j *job) (*task, bool) {
 	return &task{job: j, index: n[0], retries: n[1], failures: n[1], lastTry: n[2], settledTry: n[2]}, n[0] < j.size
 }
 
-// runningIndexes has the tasks whose process is known to run, by worker. What does not fit is left out, and does not
-// count as recorded.
+// runningIndexes has the tasks whose process is known to run, by worker: as many as the schema takes, those that are
+// recorded first. What is left out is not recorded.
 func (j *job) runningIndexes() []v1alpha1.WorkerIndexes {
-	sets := map[*podWorker][]*task{}
-	for _, t := range j.sorted() {
-		if a := t.attempt; a != nil && !a.started.IsZero() && !t.isHandler() {
-			sets[a.worker] = append(sets[a.worker], t)
+	var running []*task
+	for _, t := range j.tasks {
+		if t.attempt != nil && !t.attempt.started.IsZero() && !t.isHandler() {
+			running = append(running, t)
 		}
 	}
-	workers := slices.SortedFunc(maps.Keys(sets), func(a, b *podWorker) int { return cmp.Or(cmp.Compare(a.name, b.name), cmp.Compare(a.uid, b.uid)) })
+	rank := func(t *task) int {
+		if t.attempt.recorded {
+			return 0
+		}
+		return 1
+	}
+	slices.SortFunc(running, func(a, b *task) int {
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.index, b.index))
+	})
+	sets, left := map[*podWorker]*indexSet{}, map[*podWorker]int{}
+	for _, t := range running {
+		w, size := t.attempt.worker, len(strconv.Itoa(int(t.index)))+len(",")
+		if sets[w] == nil && len(sets) < maxRunningWorkers {
+			sets[w], left[w] = &indexSet{}, maxRunningIndexes
+		}
+		t.attempt.omitted = left[w] < size
+		if !t.attempt.omitted {
+			sets[w].add(t.index)
+			left[w] -= size
+		}
+	}
 	var all []v1alpha1.WorkerIndexes
-	for _, w := range workers {
-		for tasks := range slices.Chunk(sets[w], maxTogether) {
-			if len(all) == maxRunningParts {
-				return all
-			}
-			var set indexSet
-			for _, t := range tasks {
-				set.add(t.index)
-				t.attempt.version = j.version
-			}
-			all = append(all, v1alpha1.WorkerIndexes{Worker: w.name, PodUID: w.uid, Indexes: set.String()})
-		}
+	for w, set := range sets {
+		all = append(all, v1alpha1.WorkerIndexes{Worker: w.name, PodUID: w.uid, Indexes: set.String()})
 	}
+	slices.SortFunc(all, func(a, b v1alpha1.WorkerIndexes) int {
+		return cmp.Or(cmp.Compare(a.Worker, b.Worker), cmp.Compare(a.PodUID, b.PodUID))
+	})
 	return all
 }
+
+// Bounds of the schema on runningIndexes: workers, and characters for each.
+const (
+	maxRunningWorkers = 1000
+	maxRunningIndexes = 4096
+)
 
 // indexSet is a set of indexes. Its zero value is empty.
 type indexSet struct {

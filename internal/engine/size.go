@@ -19,10 +19,6 @@ const (
 	// maxRetriedText is how long retriedIndexes may be, and maxRetriedPart one of its parts.
 	maxRetriedText = 64 << 10
 	maxRetriedPart = len(",99999:2147483647:2147483647")
-	// maxRunningParts is how many parts runningIndexes may have, and maxTogether how many tasks one part: their text has
-	// less than 4 KiB.
-	maxRunningParts = 1000
-	maxTogether     = 4096 / len("99999,")
 )
 
 // Bounds of what is sent to a worker.
@@ -56,7 +52,7 @@ func largestStatus(tasks, parallel int32, plain bool) int {
 	}
 	running := int(min(tasks, parallel))
 	return n + 2*min(int(tasks)*perIndex, maxIndexText) + min(int(tasks)*perRetried, maxRetriedText) +
-		min(running, maxRunningParts)*perRunning
+		min(running, maxRunningWorkers)*perRunning
 }
 
 // tooLarge tells whether the end of the job might not be stored, because of its own size. Such a job is not begun.

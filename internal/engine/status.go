@@ -117,8 +117,12 @@ func (j *job) ask(s state, after time.Duration, confirm bool) {
 		j.compose()
 	}
 	for _, t := range j.tasks {
-		if t.attempt != nil && !t.attempt.started.IsZero() && (j.plain() || t.isHandler()) {
-			t.attempt.version = j.version
+		switch a := t.attempt; {
+		case a == nil || a.started.IsZero():
+		case a.omitted:
+			a.version = 0
+		default:
+			a.version = j.version
 		}
 	}
 	j.assignOwed()
@@ -182,7 +186,7 @@ func (j *job) noteAttempt(t *task) {
 		started = microTime(j.engine().now)
 	}
 	if !t.isHandler() {
-		j.object.Status.Attempts = new(deref(j.object.Status.Attempts) + 1)
+		j.object.Status.Attempts = new(next(deref(j.object.Status.Attempts)))
 		j.object.Status.Worker = a.worker.name
 		if j.plain() || j.object.Status.StartTime == nil {
 			j.object.Status.StartTime = started
@@ -223,7 +227,7 @@ func (j *job) noteEnd(t *task, r Result, f *failure) {
 func (j *job) noteUsage(r Result) {
 	cpu, memory := r.CPUTime.Milliseconds(), r.MaxMemoryBytes
 	if before := j.object.Status.Usage; before != nil && !j.plain() {
-		cpu += deref(before.CPUMilliseconds)
+		cpu = sum(cpu, deref(before.CPUMilliseconds))
 		memory = max(memory, deref(before.MaxMemoryBytes))
 	}
 	j.object.Status.Usage = &v1alpha1.JobUsage{CPUMilliseconds: &cpu, MaxMemoryBytes: &memory}

@@ -277,9 +277,6 @@ func (w *Writer) handle(ctx context.Context, eng Engine, epoch engine.Epoch, e *
 		}
 		done.tell(eng, sent) // before the Job's next write begins, so that the engine hears of them in order
 		w.finish(e, write, done.resourceVersion)
-	case errors.Is(err, errDeposed):
-		w.finish(e, write, "") // the next leader decides
-		logf.FromContext(ctx).Info("Dropped a status of a Job, because another leader has taken over", "job", write.Job.NamespacedName)
 	case errors.As(err, &refused):
 		w.refuse(requestCtx, eng, e, write, refused)
 	default:
