@@ -167,11 +167,11 @@ func TestWhatIsStoredOfTasksIsWithinTheBoundsOfTheAPI(t *testing.T) {
 			running.parse(part.Indexes, j.size)
 		}
 		for _, tk := range j.tasks {
-			if a := tk.attempt; a != nil && (a.version == j.version) != running.has(tk.index) {
-				t.Fatalf("%s: task %d is stored as running: %t, and counts as recorded: %t", name, tk.index, running.has(tk.index), a.version == j.version)
+			if a := tk.attempt; a != nil && a.omitted == running.has(tk.index) {
+				t.Fatalf("%s: task %d is stored as running: %t, and counts as left out: %t", name, tk.index, running.has(tk.index), a.omitted)
 			}
 		}
-		if running.len() < 1000 {
+		if running.len() < 256 { // which is the most that one worker runs at once
 			t.Errorf("%s: only %d tasks are stored as running", name, running.len())
 		}
 	}
