@@ -69,7 +69,7 @@ func (a *agent) dial(op *operator) {
 	}
 	a.stream, a.welcomed, a.seen, a.last = s, false, 0, a.w.now
 	hello := &engine.Hello{
-		Pool: poolKey, PoolUID: a.w.config.UID, Pod: a.pod.uid, PodName: a.pod.name, Instance: fmt.Sprint(a.run),
+		Pool: a.pod.tenant.config.Key, PoolUID: a.pod.tenant.config.UID, Pod: a.pod.uid, PodName: a.pod.name, Instance: fmt.Sprint(a.run),
 		Running: a.running(), Results: a.unsent(), Draining: a.draining,
 	}
 	s.up = []message{{hello: hello}}
@@ -104,7 +104,7 @@ func (a *agent) unsent() []engine.Result {
 
 // report says how things are.
 func (a *agent) report() {
-	if a.stream == nil || !a.welcomed {
+	if a.stream == nil || !a.welcomed || a.pod.hostile && a.w.now.Before(a.w.villain.quiet) {
 		return
 	}
 	a.stream.up = append(a.stream.up, message{report: &engine.Report{

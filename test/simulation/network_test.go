@@ -110,11 +110,17 @@ func (s *stream) deliverUp() {
 	m := s.up[0]
 	s.up = s.up[1:]
 	s.heard = s.w.now
+	if !m.readable() {
+		s.w.count(answered, unreadable)
+		s.hang()
+		return
+	}
 	if m.hello != nil {
 		s.review(m.hello)
 		return
 	}
 	s.tell(m.report.Results)
+	s.believe(m.report.Results)
 	s.op.engine.Report(s, *m.report)
 }
 
@@ -148,6 +154,7 @@ func (s *stream) connect() {
 	epoch := s.op.epoch
 	s.down = append(s.down, order{welcome: &epoch})
 	s.connected = true
+	s.believe(hello.Results)
 	if err := s.op.engine.Connect(s, *hello); err != nil {
 		s.w.note("operator %d refuses %s: %v", s.op.id, s.pod.uid, err)
 		s.w.count(answered, secondSession)
@@ -161,6 +168,9 @@ func (s *stream) connect() {
 
 // tell notes what the operator knows from now on.
 func (s *stream) tell(results []engine.Result) {
+	if s.pod.hostile {
+		return
+	}
 	for _, r := range results {
 		s.op.heard[r.Token] = true
 		if s.w.record(r.Token).sent == r.Token && r.Outcome == engine.Exited && r.ExitCode == 0 {
