@@ -117,6 +117,9 @@ func submit(job *v1alpha1.Job) string {
 	return fmt.Sprintf("submit %s/%s %s", job.Namespace, job.Name, job.UID)
 }
 func cancel(uid types.UID) string { return fmt.Sprintf("cancel %s", uid) }
+func (f *fixture) absent(name string, uid types.UID) string {
+	return fmt.Sprintf("absent %s/%s %s", f.namespace, name, uid)
+}
 func forget(uid types.UID) string { return fmt.Sprintf("forget %s", uid) }
 
 // fakeEngine remembers what it was told, and knows what a test says it does.
@@ -138,6 +141,12 @@ func (e *fakeEngine) Cancel(job types.UID) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.calls = append(e.calls, cancel(job))
+}
+
+func (e *fakeEngine) Absent(job engine.JobRef) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.calls = append(e.calls, fmt.Sprintf("absent %s %s", job.NamespacedName, job.UID))
 }
 
 func (e *fakeEngine) Forget(job types.UID) {

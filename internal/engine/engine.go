@@ -79,8 +79,8 @@ type Engine struct {
 	// left has, of Jobs that had begun when their pool was deleted, the version as which that is stored,
 	// until the cache shows it: what they have done must not be forgotten.
 	left map[types.UID]string
-	// claims are what agents say of Jobs that the engine does not know, until someone has looked.
-	// Each agent has at most its slots and its spool of them.
+	// claims are what agents say of Jobs that the engine does not know, until someone has looked. Each agent has at
+	// most its slots and its spool of them. Those to run something die with the pod, and results some time after it.
 	claims map[types.UID][]claim
 
 	sessions map[Session]*podWorker
@@ -227,6 +227,9 @@ func (e *Engine) Submit(object Job) {
 	}
 	p := e.pools[key]
 	if p == nil {
+		for _, c := range e.takeClaims(object.UID, func(c claim) bool { return c.worker.pool.config.Key != key }) {
+			c.refuse(0) // what another pool's worker says of it
+		}
 		e.reportPoolNotFound(object, key, stateOf(&object.Status))
 		return
 	}
@@ -267,10 +270,25 @@ func (e *Engine) Gone(job types.UID) {
 	}
 }
 
+// Absent says that the API server has no Job of this UID by this name. Where an agent has named it so, that may be all
+// that is wrong: another that the name was right for is not told so, and the Job goes on.
+func (e *Engine) Absent(job JobRef) {
+	e.enter()
+	defer e.leave()
+	if j := e.jobs[job.UID]; j != nil && j.object.NamespacedName == job.NamespacedName {
+		delete(e.settled, job.UID)
+		e.cancel(job.UID)
+		return
+	}
+	for _, c := range e.takeClaims(job.UID, func(c claim) bool { return c.ref == job }) {
+		c.refuse(killGrace)
+	}
+}
+
 func (e *Engine) cancel(job types.UID) {
 	e.out.DropWrite(job)
 	delete(e.left, job)
-	for _, c := range e.takeClaims(job) {
+	for _, c := range e.takeClaims(job, anyClaim) {
 		c.refuse(killGrace)
 	}
 	if j := e.jobs[job]; j != nil {
@@ -286,7 +304,7 @@ func (e *Engine) Forget(job types.UID) {
 	defer e.leave()
 	delete(e.settled, job)
 	delete(e.left, job)
-	for _, c := range e.takeClaims(job) {
+	for _, c := range e.takeClaims(job, anyClaim) {
 		c.refuse(0)
 	}
 	switch j := e.jobs[job]; {
@@ -315,6 +333,7 @@ func (e *Engine) Tick() {
 		return
 	}
 	e.swept = e.now
+	e.dropOldClaims()
 	for key, p := range e.pools {
 		p.offer()
 		if p.match() || p.giveUp() {

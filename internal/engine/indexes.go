@@ -84,7 +84,7 @@ func parseRetried(part string, j *job) (*task, bool) {
 	var n [3]int32
 	for i, field := range fields {
 		v, err := strconv.ParseInt(field, 10, 32)
-		if err != nil || v < 0 {
+		if err != nil || v < 0 || v > maxTry {
 			return nil, false
 		}
 		n[i] = int32(v)

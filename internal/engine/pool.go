@@ -45,6 +45,8 @@ type pool struct {
 	// backlog is the share of workers that waits to be taken, in millionths, and load measures what is.
 	backlog int64
 	load    load
+	// claimedBytes is what the claims of its workers hold of results. See claim.bytes.
+	claimedBytes int
 	// running is the number of jobs with a task that runs, settling that of those whose end is being
 	// written.
 	running, settling int

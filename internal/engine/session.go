@@ -15,7 +15,8 @@ var ErrUnknownPool = errors.New("the worker's pool is not known")
 var ErrConnected = errors.New("the worker has a session already")
 
 // Connect begins a session of an agent, which says all that it knows. Whoever calls has checked
-// that the agent is who it says. ErrConnected is returned while another session of the pod lasts.
+// that the agent is who it says. ErrConnected is returned while another session of the pod lasts, and
+// ErrTooManyClaims for an agent that can't be a correct one.
 func (e *Engine) Connect(s Session, hello Hello) error {
 	e.enter()
 	defer e.leave()
@@ -29,26 +30,18 @@ func (e *Engine) Connect(s Session, hello Hello) error {
 	}
 	restarted := w.instance != hello.Instance
 	w.session, w.instance, w.sequence, w.since = s, hello.Instance, 0, time.Time{}
-	w.refuses = hello.Draining
+	w.refuses, w.proves = hello.Draining, hello.Proves
 	e.sessions[s] = w
 	e.dropClaims(w)
 	w.setResets(hello.Resets)
 
-	known := make(map[taskKey]Token, len(hello.Running)+len(hello.Results))
-	for _, r := range hello.Results {
-		known[r.Token.key()] = r.Token
-		w.handleResult(r)
-	}
-	for _, r := range hello.Running {
-		known[r.Token.key()] = r.Token
-		w.handleRunning(r)
-	}
+	known := w.hear(hello.Running, hello.Results)
 	for _, t := range w.sorted() {
 		switch a := t.attempt; {
 		case a.unsent && a.recorded:
 			t.send()
 		case a.unsent:
-		case known[t.key()] != a.token:
+		case !known[a.token]:
 			a.sequence = 0
 			if restarted && !a.started.IsZero() {
 				w.orphan(t)
@@ -60,6 +53,10 @@ func (e *Engine) Connect(s Session, hello Hello) error {
 		}
 	}
 	w.bury()
+	if w.overclaims {
+		w.disconnect()
+		return ErrTooManyClaims
+	}
 	delete(p.awaited, w.uid)
 	if err := w.start(); err == nil {
 		p.match()
@@ -68,7 +65,22 @@ func (e *Engine) Connect(s Session, hello Hello) error {
 	return nil
 }
 
-// Report takes in what an agent says later in its session.
+// hear takes in what an agent says of attempts, and returns which these are.
+func (w *podWorker) hear(running []Running, results []Result) map[Token]bool {
+	said := make(map[Token]bool, len(running)+len(results))
+	for _, r := range results {
+		said[r.Token] = true
+		w.handleResult(r)
+	}
+	for _, r := range running {
+		said[r.Token] = true
+		w.handleRunning(r)
+	}
+	return said
+}
+
+// Report takes in what an agent says later in its session. It closes the session of an agent that can't be a correct
+// one.
 func (e *Engine) Report(s Session, report Report) {
 	e.enter()
 	defer e.leave()
@@ -78,19 +90,15 @@ func (e *Engine) Report(s Session, report Report) {
 	}
 	w.setResets(report.Resets)
 	w.setRefuses(report.Draining)
-	known := make(map[taskKey]bool, len(report.Running)+len(report.Results))
-	for _, r := range report.Results {
-		known[r.Token.key()] = true
-		w.handleResult(r)
-	}
-	for _, r := range report.Running {
-		known[r.Token.key()] = true
-		w.handleRunning(r)
-	}
+	known := w.hear(report.Running, report.Results)
 	for _, t := range w.sorted() {
-		if a := t.attempt; !a.unsent && !a.orphaned && a.sequence <= report.Seen && !known[t.key()] && !e.hasClaim(a.token) {
+		if a := t.attempt; !a.unsent && !a.orphaned && a.sequence <= report.Seen && !known[a.token] && !e.hasClaim(a.token) {
 			t.miss(false)
 		}
+	}
+	if w.overclaims {
+		w.disconnect()
+		s.Close(ErrTooManyClaims.Error())
 	}
 	w.pool.match()
 }
@@ -103,7 +111,13 @@ func (e *Engine) Disconnect(s Session) {
 	if w == nil {
 		return
 	}
-	delete(e.sessions, s)
+	w.disconnect()
+}
+
+// disconnect forgets the worker's session.
+func (w *podWorker) disconnect() {
+	e := w.pool.engine
+	delete(e.sessions, w.session)
 	w.session, w.since = nil, e.now
 	e.out.PoolChanged(w.pool.config.Key)
 }
@@ -114,13 +128,13 @@ func (w *podWorker) handleRunning(r Running) {
 	e := w.pool.engine
 	j := e.jobs[r.Token.Job]
 	switch {
-	case j == nil && e.settled[r.Token.Job]:
+	case j == nil && (e.settled[r.Token.Job] || w.baseless(r.Proven)):
 		w.kill(r.Token, 0)
 		return
-	case j == nil, j.leaving:
+	case j == nil, j.leaving, w.undecided(j, r.Token, r.Proven):
 		e.claim(claim{worker: w, token: r.Token, running: &r})
 		return
-	case !j.wants(r.Token):
+	case !w.issued(j, r.Token, r.Proven), !j.wants(r.Token):
 		w.kill(r.Token, 0)
 		return
 	}
@@ -131,9 +145,10 @@ func (w *podWorker) handleRunning(r Running) {
 	if t.attempt == nil || t.attempt.token != r.Token {
 		t.replaceAttempt(w, r.Token)
 	}
-	t.attempt.memory = r.Memory
+	t.attempt.memory = measure(r.Memory)
 	if !r.Pending {
-		t.noteStarted(r.StartedAgo)
+		ago, _ := j.clampAgo(r.Token, r.StartedAgo, 0)
+		t.noteStarted(ago)
 	}
 	if j.stopping(t) {
 		t.stop()
@@ -168,18 +183,25 @@ func (w *podWorker) handleResult(r Result) {
 	e := w.pool.engine
 	j := e.jobs[r.Token.Job]
 	switch {
-	case j == nil && e.settled[r.Token.Job]:
+	case j == nil && (e.settled[r.Token.Job] || w.baseless(r.Proven)):
 		w.acknowledge(r.Token)
 		return
-	case j != nil && j.owes(r.Token):
+	case j != nil && j.owesTo(w, r.Token):
 		return // its write is under way, and the agent is told when that is done
-	case j == nil, j.leaving, j.isShed():
+	case j == nil, j.leaving:
+		e.claim(claim{worker: w, token: r.Token, result: &r})
+		return
+	case !w.issued(j, r.Token, r.Proven):
+		w.acknowledge(r.Token)
+		return
+	case j.isShed():
 		e.claim(claim{worker: w, token: r.Token, result: &r})
 		return
 	case !j.wants(r.Token):
 		w.acknowledge(r.Token)
 		return
 	}
+	r = j.clamp(r)
 	t := j.task(r.Token.Index)
 	if t.attempt == nil || t.attempt.token != r.Token {
 		if t.attempt != nil && r.Outcome.cutOff() {
@@ -208,10 +230,20 @@ func (t *task) replaceAttempt(w *podWorker, token Token) {
 // claim is what a worker says of a Job that the engine does not know, or the result of one of which it has
 // only the name.
 type claim struct {
-	worker  *podWorker
-	token   Token
+	worker *podWorker
+	token  Token
+	// ref is where the Job is looked for.
+	ref     JobRef
 	running *Running
 	result  *Result
+}
+
+// bytes is about what the claim holds of what its worker has sent.
+func (c claim) bytes() int {
+	if c.result == nil {
+		return 0
+	}
+	return len(c.result.Output) + len(c.result.Message)
 }
 
 // refuse ends what is claimed: the Job is not there, or has ended.
@@ -223,26 +255,33 @@ func (c claim) refuse(grace time.Duration) {
 	c.worker.acknowledge(c.token)
 }
 
-// claim keeps a claim until the Job has been looked at. To kill what is only not known yet would be
-// to lose work.
+// claim keeps a claim until the Job has been looked at, once for all claims that name it so. To kill what is only not
+// known yet would be to lose work.
 func (e *Engine) claim(c claim) {
 	uid := c.token.Job
-	for _, o := range e.claims[uid] {
-		if o.worker == c.worker && o.token == c.token {
-			o.count(-1)
-		}
-	}
-	same := func(o claim) bool { return o.worker == c.worker && o.token == c.token }
-	e.claims[uid] = append(slices.DeleteFunc(e.claims[uid], same), c)
-	c.count(1)
-	ref := JobRef{UID: uid}
-	ref.Namespace = c.worker.pool.config.Key.Namespace
+	c.ref = JobRef{UID: uid}
+	c.ref.Namespace = c.worker.pool.config.Key.Namespace
 	if c.running != nil {
-		ref.Name = c.running.JobName
+		c.ref.Name = c.running.JobName
 	} else {
-		ref.Name = c.result.JobName
+		c.ref.Name = c.result.JobName
 	}
-	e.out.Look(ref)
+	if j := e.jobs[uid]; j != nil {
+		c.ref = j.object.JobRef
+	}
+	looked := slices.ContainsFunc(e.claims[uid], func(o claim) bool { return o.ref == c.ref })
+	e.dropClaimsOf(uid, func(o claim) bool { return o.worker == c.worker && o.token == c.token })
+	if !c.worker.mayClaim() {
+		return
+	}
+	if c.result != nil && c.worker.pool.claimedBytes+c.bytes() > claimedBytes { // the worker's log has it
+		c.result.Output, c.result.Message = "", ""
+	}
+	e.claims[uid] = append(e.claims[uid], c)
+	c.count(1)
+	if !looked {
+		e.out.Look(c.ref)
+	}
 }
 
 // hasClaim tells whether a claim of this attempt waits.
@@ -253,25 +292,34 @@ func (e *Engine) hasClaim(token Token) bool {
 // count keeps the worker busy by the claim, and the slot of what runs.
 func (c claim) count(n int) {
 	c.worker.claims += n
+	c.worker.pool.claimedBytes += n * c.bytes()
 	if c.running != nil {
 		c.worker.claimed += n
 	}
 }
 
-func (e *Engine) takeClaims(job types.UID) []claim {
-	claims := e.claims[job]
-	delete(e.claims, job)
-	for _, c := range claims {
-		c.count(-1)
+// takeClaims takes those of a Job's claims that it is asked for.
+func (e *Engine) takeClaims(job types.UID, take func(claim) bool) []claim {
+	var taken []claim
+	e.dropClaimsOf(job, func(c claim) bool {
+		if !take(c) {
+			return false
+		}
+		taken = append(taken, c)
+		return true
+	})
+	for _, c := range taken {
 		c.worker.offer()
 		e.out.PoolChanged(c.worker.pool.config.Key)
 	}
-	return claims
+	return taken
 }
+
+func anyClaim(claim) bool { return true }
 
 // answerClaims treats what was claimed of a Job as said now.
 func (e *Engine) answerClaims(j *job) {
-	for _, c := range e.takeClaims(j.object.UID) {
+	for _, c := range e.takeClaims(j.object.UID, anyClaim) {
 		if c.running != nil {
 			c.worker.handleRunning(*c.running)
 			continue
@@ -282,6 +330,7 @@ func (e *Engine) answerClaims(j *job) {
 
 // dropClaims forgets what a worker has claimed, because it says it again.
 func (e *Engine) dropClaims(w *podWorker) {
+	w.overclaims = false
 	e.deleteClaims(func(c claim) bool { return c.worker == w })
 }
 
@@ -292,18 +341,20 @@ func (e *Engine) dropRunning(w *podWorker) {
 }
 
 func (e *Engine) deleteClaims(drop func(claim) bool) {
-	for uid, claims := range e.claims {
-		kept := claims[:0]
-		for _, c := range claims {
-			if drop(c) {
-				c.count(-1)
-				continue
-			}
-			kept = append(kept, c)
+	for uid := range e.claims {
+		e.dropClaimsOf(uid, drop)
+	}
+}
+
+func (e *Engine) dropClaimsOf(job types.UID, drop func(claim) bool) {
+	kept := slices.DeleteFunc(e.claims[job], func(c claim) bool {
+		dropped := drop(c)
+		if dropped {
+			c.count(-1)
 		}
-		clear(claims[len(kept):])
-		if e.claims[uid] = kept; len(kept) == 0 {
-			delete(e.claims, uid)
-		}
+		return dropped
+	})
+	if e.claims[job] = kept; len(kept) == 0 {
+		delete(e.claims, job)
 	}
 }

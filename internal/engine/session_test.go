@@ -63,6 +63,7 @@ func TestAWorkerOfAnotherPoolOfTheSameNameIsRefused(t *testing.T) {
 func TestAnUnknownJobIsKilledOnlyOnceItIsLookedAt(t *testing.T) {
 	w, p := lone(t)
 	stray := Token{Job: "stray", Try: 1, Epoch: w.epoch}
+	w.issued[issue{p.uid, stray}] = true
 	p.running[stray] = &simProcess{job: "stray", started: w.now}
 	w.report(p)
 	if len(p.session.inbox) != 0 {
@@ -95,6 +96,7 @@ func TestAResultCountsThoughTheWorkerThatToldOfItIsAway(t *testing.T) {
 			w.connect(idle)
 			job := fmt.Sprintf("job-%03d", w.names+1)
 			token := Token{Job: types.UID("uid-" + job), Try: 1, Epoch: w.epoch}
+			w.issued[issue{told.uid, token}] = true
 			told.results = append(told.results, Result{Token: token, JobName: job, Outcome: Exited})
 			w.report(told)
 			leave(w, told)
@@ -195,6 +197,7 @@ func TestWhatIsNoTaskOfItsJobIsEndedAndForgotten(t *testing.T) {
 		w, p := room(t, 3)
 		uid := w.create(command(items("a", "b")))
 		stray := Token{Job: uid, Index: index, Try: 9, Epoch: w.epoch}
+		w.issued[issue{p.uid, stray}] = true
 		p.running[stray] = &simProcess{job: w.jobs[uid].job.Name, started: w.now}
 		p.results = append(p.results, Result{Token: stray, JobName: w.jobs[uid].job.Name, Outcome: TimedOut})
 		w.report(p)

@@ -127,7 +127,7 @@ func (t *task) act(action v1alpha1.FailureAction, f failure, result *v1alpha1.Jo
 		return TaskRetried
 	case action == v1alpha1.ActionRetry && int(t.retries) < j.MaxRetries():
 		t.retries++
-		j.object.Status.Retries = new(deref(j.object.Status.Retries) + 1)
+		j.object.Status.Retries = new(next(deref(j.object.Status.Retries)))
 		t.retry(f)
 		return TaskRetried
 	default:
@@ -200,8 +200,8 @@ func (t *task) lose(explained bool) {
 func (t *task) loseWorker(a *attempt) Fate {
 	j := t.job
 	f := failure{reason: v1alpha1.ReasonWorkerLost, message: "The worker was lost while it ran the Job."}
-	t.lost++
-	j.object.Status.LostWorkers = new(deref(j.object.Status.LostWorkers) + 1)
+	t.lost = next(t.lost)
+	j.object.Status.LostWorkers = new(next(deref(j.object.Status.LostWorkers)))
 	if t.lost < maxLostWorkers {
 		fate := t.cutOff(a, f)
 		if fate == TaskInterrupted {

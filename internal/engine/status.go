@@ -182,7 +182,7 @@ func (j *job) noteAttempt(t *task) {
 		started = microTime(j.engine().now)
 	}
 	if !t.isHandler() {
-		j.object.Status.Attempts = new(deref(j.object.Status.Attempts) + 1)
+		j.object.Status.Attempts = new(next(deref(j.object.Status.Attempts)))
 		j.object.Status.Worker = a.worker.name
 		if j.plain() || j.object.Status.StartTime == nil {
 			j.object.Status.StartTime = started
@@ -223,7 +223,7 @@ func (j *job) noteEnd(t *task, r Result, f *failure) {
 func (j *job) noteUsage(r Result) {
 	cpu, memory := r.CPUTime.Milliseconds(), r.MaxMemoryBytes
 	if before := j.object.Status.Usage; before != nil && !j.plain() {
-		cpu += deref(before.CPUMilliseconds)
+		cpu = sum(cpu, deref(before.CPUMilliseconds))
 		memory = max(memory, deref(before.MaxMemoryBytes))
 	}
 	j.object.Status.Usage = &v1alpha1.JobUsage{CPUMilliseconds: &cpu, MaxMemoryBytes: &memory}

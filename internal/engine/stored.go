@@ -26,6 +26,11 @@ func (j *job) owes(token Token) bool {
 	return slices.ContainsFunc(j.owed, func(o owed) bool { return o.token == token })
 }
 
+// owesTo tells whether the job has taken in this result from a worker.
+func (j *job) owesTo(w *podWorker, token Token) bool {
+	return slices.ContainsFunc(j.owed, func(o owed) bool { return o.token == token && o.worker.uid == w.uid })
+}
+
 // assignOwed notes that the latest write has all results.
 func (j *job) assignOwed() {
 	for i := range j.owed {

@@ -96,7 +96,7 @@ func (j *job) book(t *task) {
 
 // restore takes over what the stored status tells of earlier tries of a plain job.
 func (t *task) restore(status *v1alpha1.JobStatus) {
-	t.lastTry, t.retries, t.lost = deref(status.Attempts), deref(status.Retries), deref(status.LostWorkers)
+	t.lastTry, t.retries, t.lost = min(maxTry, deref(status.Attempts)), deref(status.Retries), deref(status.LostWorkers)
 	t.failures = t.retries
 	for _, ended := range status.EndedAttempts {
 		if token, err := ParseToken(t.job.object.UID, ended.Token); err == nil {
@@ -132,10 +132,15 @@ func (t *task) outranks(token Token) bool { return token.Compare(t.last) < 0 }
 // isHandler tells whether the task is the job's onFailure.
 func (t *task) isHandler() bool { return t.index == t.job.size }
 
-// start makes a new attempt on a worker. It is sent by the job's Process, at once or when it is stored.
+// start makes a new attempt on a worker. It is sent by the job's Process, at once or when it is stored. Its token is
+// higher than all that are known, so that its result counts: their epochs may be above ours after an etcd restore, or
+// where the Lease was edited.
 func (t *task) start(w *podWorker) {
 	j := t.job
-	token := Token{Job: j.object.UID, Index: t.index, Try: t.lastTry + 1, Epoch: j.engine().epoch}
+	token := Token{Job: j.object.UID, Index: t.index, Try: next(t.lastTry), Epoch: j.engine().epoch}
+	if t.last.Epoch.Compare(token.Epoch) > 0 {
+		token.Epoch = t.last.Epoch
+	}
 	t.know(token)
 	w.take(t, &attempt{token: token, worker: w, unsent: j.atMostOnce() && !t.isHandler()})
 	w.begin()
@@ -204,14 +209,19 @@ func (j *job) adopt(stored *v1alpha1.JobStatus) {
 		if j.failing != nil || !j.plain() {
 			index = j.size
 		}
-		if token, err := ParseToken(j.object.UID, recorded.Token); err == nil { // else the agents know what runs
-			token.Index = index
-			a := &attempt{token: token, noted: true, recorded: true}
-			if recorded.StartTime != nil {
-				a.started = recorded.StartTime.Time
+		token, err := ParseToken(j.object.UID, recorded.Token)
+		if err != nil {
+			if !j.atMostOnce() {
+				return // the agents know what runs
 			}
-			j.adoptAttempt(a, recorded.PodUID, recorded.Worker)
+			token = Token{Job: j.object.UID} // it has been sent, whatever it is
 		}
+		token.Index = index
+		a := &attempt{token: token, noted: true, recorded: true}
+		if recorded.StartTime != nil {
+			a.started = recorded.StartTime.Time
+		}
+		j.adoptAttempt(a, recorded.PodUID, recorded.Worker)
 	}
 	if j.plain() {
 		return
@@ -249,7 +259,7 @@ func (j *job) adoptAttempt(a *attempt, pod types.UID, name string) {
 
 // retryLater has a task tried again after a while.
 func (j *job) retryLater(t *task) {
-	t.failures++
+	t.failures = next(t.failures)
 	t.wait.of = t
 	j.retrying.set(&t.wait, j.engine().now.Add(j.backoff(t.failures)))
 }

@@ -55,7 +55,7 @@ func ParseToken(job types.UID, s string) (Token, error) {
 	var n [3]int64
 	for i, part := range parts {
 		v, err := strconv.ParseInt(part, 10, 64)
-		if err != nil || v < 0 || (i == 0 && v > 1<<31-1) {
+		if err != nil || v < 0 || (i == 0 && v > maxTry) {
 			return Token{}, fmt.Errorf("token %q has no valid number at %d", s, i)
 		}
 		n[i] = v
@@ -290,6 +290,8 @@ type Running struct {
 	StartedAgo time.Duration
 	// Pending: it was accepted and has not started yet.
 	Pending bool
+	// Proven: the agent has shown that a leader has given the attempt to its very pod.
+	Proven bool
 	// Memory of its processes as last seen, in bytes; 0 if nobody has looked.
 	Memory int64
 }
@@ -326,6 +328,8 @@ type Result struct {
 	MaxMemoryBytes       int64
 	// HTTPStatus of the answer to a request; 0 if there was none.
 	HTTPStatus int32
+	// Proven is as in Running.
+	Proven bool
 }
 
 // Hello is all that an agent knows, at the start of its session.
@@ -338,8 +342,10 @@ type Hello struct {
 	PodName string
 	// Instance changes when the agent's process restarts.
 	Instance string
-	Running  []Running
-	Results  []Result
+	// Proves: by what the pod's object says, its agent keeps proofs. Agents of the version before have none.
+	Proves  bool
+	Running []Running
+	Results []Result
 	// Draining: the agent takes no assignments for now.
 	Draining bool
 	Resets   Resets

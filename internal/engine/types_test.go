@@ -11,7 +11,7 @@ func TestATokenIsReadAsItWasWritten(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		token := Token{
 			Job: "job-uid",
-			Try: rapid.Int32Range(0, math.MaxInt32).Draw(t, "try"),
+			Try: rapid.Int32Range(0, maxTry).Draw(t, "try"),
 			Epoch: Epoch{
 				LeaseCreated: rapid.Int64Range(0, math.MaxInt64).Draw(t, "created"),
 				Transitions:  rapid.Int64Range(0, math.MaxInt64).Draw(t, "transitions"),

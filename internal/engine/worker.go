@@ -57,6 +57,12 @@ type podWorker struct {
 	// claims is the number of attempts that it has, or whose results it has, of Jobs that nobody has looked at
 	// yet. Claimed is that of those that run.
 	claims, claimed int
+	// overclaims: it has spoken of more such attempts than it can have, in this session.
+	overclaims bool
+	// proves: its agent keeps a proof with each attempt, as the pod says.
+	proves bool
+	// goneAt is when its pod was gone, zero as long as it is not.
+	goneAt time.Time
 	// unsettled is the number of results from here whose write is under way.
 	unsettled int
 	// resetting is how many slots its agent has last said to be taken by resets, and resetFailure why one has
@@ -268,13 +274,13 @@ func (w *podWorker) take(t *task, a *attempt) {
 		a.files = files
 	}
 	a.share = j.share
-	w.pool.load.add(a.share, w.pool.engine.now)
+	j.pool.load.add(a.share, j.engine().now)
 	j.unqueue(t)
 	j.admitted = true
 	t.attempt = a
 	w.tasks[t.key()] = t
 	if j.running == 0 {
-		w.pool.running++
+		j.pool.running++
 	}
 	j.running++
 }
@@ -285,10 +291,10 @@ func (w *podWorker) give(t *task) {
 	w.pool.files.Release(t.attempt.files)
 	t.attempt.usage, t.attempt.files = worker.ResourceUsage{}, worker.ResourceUsage{}
 	delete(w.tasks, t.key())
-	w.pool.load.add(-t.attempt.share, w.pool.engine.now)
+	t.job.pool.load.add(-t.attempt.share, w.pool.engine.now)
 	t.job.running--
 	if t.job.running == 0 {
-		w.pool.running--
+		t.job.pool.running--
 	}
 	w.offer()
 }
@@ -345,7 +351,7 @@ func (w *podWorker) gone() {
 	for _, t := range w.sorted() {
 		t.lose((w.terminating || w.draining) && !w.givenUp)
 	}
-	w.resetting = 0
+	w.resetting, w.goneAt = 0, e.now
 	delete(w.pool.workers, w.uid)
 	delete(w.pool.awaited, w.uid)
 	w.drain()

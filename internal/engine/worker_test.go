@@ -132,6 +132,7 @@ func TestAPodThatNoListHasShownIsGoneWhenThatIsSaid(t *testing.T) {
 	uid := w.jobUIDs()[0]
 	w.addPod()
 	p := w.pods[len(w.pods)-1]
+	w.issued[issue{p.uid, Token{Job: uid, Try: 1}}] = true
 	p.running[Token{Job: uid, Try: 1}] = &simProcess{job: w.jobs[uid].job.Name, started: w.now} // an earlier leader has sent it
 	w.connect(p)
 	if on, _ := w.running(uid, 0); on != p {
@@ -165,7 +166,7 @@ func TestNothingIsSentToAWorkerBeforeTheAPIServerKnowsThatItHasStarted(t *testin
 	w, p := lone(t)
 	starting := w.podOf(p)
 	starting.UID, starting.Name, starting.Started = "early", "early", false
-	early := &simSession{sent: w.sent, world: w}
+	early := &simSession{pod: "early", sent: w.sent, world: w}
 	if err := w.engine.Connect(early, Hello{Pool: poolKey, PoolUID: "pool", Pod: "early", PodName: "early"}); err != nil {
 		t.Fatal(err)
 	}

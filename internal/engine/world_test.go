@@ -45,8 +45,16 @@ type world struct {
 	deleting bool
 	// sent is that of all sessions.
 	sent map[taskKey]Token
+	// issued are the attempts that an agent has a proof of, unless it is of the version before.
+	issued map[issue]bool
 	// log has what happened, for a failing seed.
 	log []string
+}
+
+// issue is an attempt that was sent to a pod.
+type issue struct {
+	pod   types.UID
+	token Token
 }
 
 // storedJob is a Job in the API server.
@@ -72,6 +80,8 @@ type simPod struct {
 	handler     v1alpha1.HandlerType
 	terminating bool
 	gone        bool
+	// old: its agent is of the version before, and has no proofs.
+	old bool
 
 	instance int
 	session  *simSession
@@ -100,6 +110,7 @@ type simProcess struct {
 }
 
 type simSession struct {
+	pod    types.UID
 	inbox  []Command
 	closed bool
 	// sent has the highest token that was sent of each task, over all sessions.
@@ -116,6 +127,7 @@ func (s *simSession) Send(cmd Command) {
 		if s.unfit {
 			s.world.checkUnfit(a)
 		}
+		s.world.issued[issue{s.pod, a.Token}] = true
 		if key := a.Token.key(); a.Token.Compare(s.sent[key]) > 0 {
 			s.sent[key] = a.Token
 		}
@@ -138,7 +150,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 	w := &world{
 		t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 0)),
 		now:  time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC),
-		jobs: map[types.UID]*storedJob{}, sent: map[taskKey]Token{},
+		jobs: map[types.UID]*storedJob{}, sent: map[taskKey]Token{}, issued: map[issue]bool{},
 		config: PoolConfig{
 			Key: poolKey, UID: "pool", Capacity: simCapacity, Aging: 300 * time.Second, Slots: simSlots, Resources: simResources,
 			LostAfter: workerLost,
@@ -371,7 +383,7 @@ func (w *world) addPod() {
 	w.names++
 	w.pods = append(w.pods, &simPod{
 		uid: types.UID(fmt.Sprintf("pod-%d", w.names)), ordinal: w.names, running: map[Token]*simProcess{}, heard: w.now,
-		slots: w.config.Slots, resources: w.config.Resources, handler: w.config.Handler,
+		slots: w.config.Slots, resources: w.config.Resources, handler: w.config.Handler, old: w.seed%5 == 0,
 	})
 }
 
@@ -444,11 +456,11 @@ func (w *world) connect(p *simPod) {
 	if p.session != nil || p.gone || w.epoch.Compare(p.epoch) < 0 {
 		return
 	}
-	s := &simSession{sent: w.sent, world: w, unfit: p.failure != ""}
+	s := &simSession{pod: p.uid, sent: w.sent, world: w, unfit: p.failure != ""}
 	if err := w.engine.Connect(s, Hello{
 		Pool: poolKey, PoolUID: w.config.UID, Pod: p.uid, PodName: string(p.uid), Instance: fmt.Sprint(p.instance),
-		Running: w.runningOf(p), Results: slices.Clone(p.results), Draining: p.terminating || p.failure != "",
-		Resets: w.resetsOf(p),
+		Running: w.runningOf(p), Results: w.resultsOf(p, p.results), Draining: p.terminating || p.failure != "",
+		Resets: w.resetsOf(p), Proves: !p.old,
 	}); err != nil {
 		w.t.Fatalf("seed %d: connect: %v", w.seed, err)
 	}
@@ -459,10 +471,21 @@ func (w *world) connect(p *simPod) {
 func (w *world) runningOf(p *simPod) []Running {
 	var running []Running
 	for _, token := range sortedTokens(p.running) {
-		running = append(running, Running{Token: token, JobName: p.running[token].job, StartedAgo: w.now.Sub(p.running[token].started)})
+		running = append(running, Running{Token: token, JobName: p.running[token].job, StartedAgo: w.now.Sub(p.running[token].started), Proven: w.proven(p, token)})
 	}
 	return running
 }
+
+// resultsOf are results of an agent with their proofs.
+func (w *world) resultsOf(p *simPod, results []Result) []Result {
+	results = slices.Clone(results)
+	for i := range results {
+		results[i].Proven = w.proven(p, results[i].Token)
+	}
+	return results
+}
+
+func (w *world) proven(p *simPod, token Token) bool { return !p.old && w.issued[issue{p.uid, token}] }
 
 func (w *world) report(p *simPod) {
 	if p.session == nil {
@@ -472,7 +495,7 @@ func (w *world) report(p *simPod) {
 		p.session = nil
 		return
 	}
-	results := slices.Clone(p.results[p.reported:])
+	results := w.resultsOf(p, p.results[p.reported:])
 	p.reported = len(p.results)
 	p.session.unfit = p.failure != ""
 	w.engine.Report(p.session, Report{

@@ -70,7 +70,7 @@ func (a *agent) dial(op *operator) {
 	a.stream, a.welcomed, a.seen, a.last = s, false, 0, a.w.now
 	hello := &engine.Hello{
 		Pool: a.pod.tenant.config.Key, PoolUID: a.pod.tenant.config.UID, Pod: a.pod.uid, PodName: a.pod.name, Instance: fmt.Sprint(a.run),
-		Running: a.running(), Results: a.unsent(), Draining: a.draining,
+		Running: a.running(), Results: a.unsent(), Draining: a.draining, Proves: !a.pod.old,
 	}
 	s.up = []message{{hello: hello}}
 	a.w.streams = append(a.w.streams, s)

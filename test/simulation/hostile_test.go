@@ -24,17 +24,15 @@ type villain struct {
 	tenant *tenant
 	// wild: it tells also of ends that no process here has, such as that a deadline is over.
 	wild bool
-	// poses: its agent says that it is one of the version before, which has no proofs. What such an agent says of its own pool is
-	// believed as far as it fits, so that the pool has to trust its workers until the last of these is gone.
-	poses bool
-	// mixed: some workers, hostile or not, have an agent of the version before.
+	// mixed: some workers have an agent of the version before, which has no proofs. What such a one says of its own pool is believed
+	// as far as it fits, so that a pool has to trust its workers until the last of these is gone.
 	mixed bool
 	// pod is the one that is hostile now, and all are those that were.
 	pod *pod
 	all map[types.UID]bool
 	// quiet is until when it says nothing.
 	quiet time.Time
-	// lawless: its own pool is not protected from it any more.
+	// lawless: it is old itself, and its own pool is not protected from it.
 	lawless bool
 }
 
@@ -42,7 +40,7 @@ type villain struct {
 func (w *world) chooseVillain() {
 	v := &w.villain
 	v.exists = w.plan.IntN(3) == 0
-	v.wild, v.poses, v.mixed = w.plan.IntN(3) == 0, w.plan.IntN(4) == 0, w.plan.IntN(3) == 0
+	v.wild, v.mixed = w.plan.IntN(3) == 0, w.plan.IntN(3) == 0
 	v.all = map[types.UID]bool{}
 }
 
@@ -61,7 +59,7 @@ func (w *world) turnSome() {
 	}
 	w.note("%s is hostile from now on", p.uid)
 	v.pod, v.tenant, p.hostile, v.all[p.uid] = p, p.tenant, true, true
-	v.lawless = v.lawless || v.poses || p.old
+	v.lawless = v.lawless || p.old
 	for _, proc := range p.agent.live {
 		if !proc.started.IsZero() {
 			w.record(proc.token).starts-- // it may say that it has not

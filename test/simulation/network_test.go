@@ -115,6 +115,7 @@ func (s *stream) deliverUp() {
 		s.hang()
 		return
 	}
+	s.prove(&m)
 	if m.hello != nil {
 		s.review(m.hello)
 		return
@@ -122,6 +123,17 @@ func (s *stream) deliverUp() {
 	s.tell(m.report.Results)
 	s.believe(m.report.Results)
 	s.op.engine.Report(s, *m.report)
+}
+
+// prove checks the proofs: an agent keeps that of each attempt that it was sent, unless it is one of the version before.
+func (s *stream) prove(m *message) {
+	running, results := m.said()
+	for i := range running {
+		running[i].Proven = !s.pod.old && s.w.issuedTo(running[i].Token, s.pod)
+	}
+	for i := range results {
+		results[i].Proven = !s.pod.old && s.w.issuedTo(results[i].Token, s.pod)
+	}
 }
 
 // review asks the API server who the agent is.
