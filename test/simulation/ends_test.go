@@ -54,6 +54,7 @@ func (w *world) heal() {
 	for _, t := range w.tenants {
 		t.replicas = max(2, t.replicas)
 	}
+	w.villain.until = w.now.Add(holdsUp)
 	w.resumeAll()
 }
 
@@ -72,7 +73,7 @@ func (w *world) round() {
 			}
 			p.agent.exit([]int32{0, 0, 0, 1, 2}[w.rng.IntN(5)])
 			p.agent.report()
-			if p.hostile && w.unfinished() {
+			if p.hostile && w.now.Before(w.villain.until) {
 				w.forgeSome()
 			}
 		}
@@ -115,20 +116,12 @@ func (op *operator) catchUp() {
 	op.reconcilePools()
 }
 
-// unfinished tells whether a Job has not ended.
-func (w *world) unfinished() bool {
-	for _, job := range w.api.jobs.live {
-		if !job.Status.State.Finished() {
-			return true
-		}
-	}
-	return false
-}
-
 // settled tells whether all Jobs are stored as finished, and no agent has anything left of them.
 func (w *world) settled() bool {
-	if w.unfinished() {
-		return false
+	for _, name := range w.api.jobs.names() {
+		if !w.api.jobs.live[name].Status.State.Finished() {
+			return false
+		}
 	}
 	for _, p := range w.pods {
 		if p.agent != nil && len(p.agent.live)+len(p.agent.results) > 0 || p.agent == nil && len(p.spool) > 0 {

@@ -45,6 +45,7 @@ const (
 	podCrash
 	agentRestart
 	lying
+	setBack
 	faults
 )
 
@@ -53,7 +54,7 @@ var faultNames = [faults]string{
 	"API server away", "deposed", "released", "second leader", "watch delayed", "watch relisted", "events coalesced",
 	"stream breaks", "stream delayed", "silence", "old stream read", "stale endpoint", "cut off < 20 s", "cut off < 60 s", "cut off > 60 s",
 	"node lost", "removed by force", "evicted", "pod crashed", "agent restarted",
-	"hostile worker",
+	"hostile worker", "Lease set back",
 }
 
 // Objects.
@@ -136,6 +137,7 @@ var expected = [faults][]object{
 	evicted:        {podIdle, podRunning, podResult, podStarting},
 	podCrash:       {podIdle, podRunning, podResult, podStarting},
 	agentRestart:   {podIdle, podRunning, podResult},
+	setBack:        {phaseTaking, phaseLeading},
 	lying:          {jobOwn, jobElsewhere, jobWaiting, jobEnded, jobOfOthers, jobUnknown},
 }
 

@@ -32,6 +32,8 @@ type villain struct {
 	all map[types.UID]bool
 	// quiet is until when it says nothing.
 	quiet time.Time
+	// until is when it ends its lies, once all is well: as long as it says that it runs what it was sent, that does not end.
+	until time.Time
 	// lawless: it is old itself, and its own pool is not protected from it.
 	lawless bool
 }
@@ -150,6 +152,9 @@ func (w *world) forgeResult(p *pod, token engine.Token, name string) engine.Resu
 func (w *world) forgeAge() time.Duration {
 	return []time.Duration{0, 0, time.Second, time.Hour, 100 * 365 * 24 * time.Hour, math.MaxInt64}[w.rng.IntN(6)]
 }
+
+// holdsUp is how long it goes on once all is well.
+const holdsUp = 2 * time.Minute
 
 // strangers is how many Jobs it makes up.
 const strangers = 3

@@ -44,7 +44,9 @@ type world struct {
 	// odds are how likely each kind of trouble is, in this run.
 	odds    odds
 	healing bool
-	steps   []weighted
+	// wentBack: the epoch has.
+	wentBack bool
+	steps    []weighted
 
 	// violation is what should not be, empty as long as all is well.
 	violation string
@@ -137,6 +139,9 @@ func (w *world) choose() {
 		{rare(12), w.calamity},
 		{20, w.electSome},
 		{6, w.haunt},
+	}
+	if w.plan.IntN(8) == 0 && !w.villain.mixed {
+		w.steps = append(w.steps, weighted{4, w.setBack})
 	}
 	if w.villain.exists {
 		w.steps = append(w.steps, weighted{10, w.turnSome}, weighted{60, w.forgeSome})
