@@ -177,7 +177,7 @@ func setup(ctx context.Context, mgr ctrl.Manager, lease *leader.Lease, settings 
 	lead.Serve = func(ctx context.Context, epoch engine.Epoch, listener net.Listener) error {
 		auth := &dispatch.TokenAuthenticator{Client: mgr.GetClient(), Pods: mgr.GetClient(), Live: mgr.GetAPIReader()}
 		serving := &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: certs.NewServer(ca, time.Now).GetCertificate}
-		return dispatch.NewServer(eng, auth, epoch, lease.Held, serving).Serve(ctx, listener)
+		return dispatch.NewServer(eng, auth, epoch, lease.Held, ca.TokenKey, serving).Serve(ctx, listener)
 	}
 	pools, err := controllers.Setup(ctx, mgr, eng, out, agent, lead.Ready)
 	if err != nil {

@@ -27,7 +27,7 @@ type Engine interface {
 	Submit(job engine.Job)
 	// Cancel ends a Job that does not exist any more.
 	Cancel(job types.UID)
-	// Absent says that there is no Job of this UID by this name. The name may be an agent's word.
+	// Absent says that there is no Job of this UID by this name. Agents name Jobs too, and may be wrong.
 	Absent(job engine.JobRef)
 	// Forget drops what is remembered of a finished Job.
 	Forget(job types.UID)
@@ -134,10 +134,10 @@ func (r *Reconciler) Reconcile(ctx context.Context, request Request) (reconcile.
 	switch {
 	case gone:
 		r.Engine.Absent(engine.JobRef{NamespacedName: request.NamespacedName, UID: request.UID})
+	case job != nil && !job.DeletionTimestamp.IsZero():
+		r.Engine.Cancel(request.UID)
 	case job == nil:
 		// The cache may not show it yet, and will tell when it does.
-	case !job.DeletionTimestamp.IsZero():
-		r.Engine.Cancel(request.UID)
 	case job.Status.State.Finished():
 		r.Engine.Forget(job.UID)
 	default:

@@ -169,13 +169,12 @@ func (f *fixture) createInOneSecondAfter(before *v1alpha1.Job, names ...string) 
 	return jobs
 }
 
-// The name may be an agent's word: the engine is told which one there is no Job by.
-func TestWishForAJobThatIsNowhereIsAnsweredIfTheEngineKnowsIt(t *testing.T) {
+func TestWishForAJobThatIsNowhereIsCancelledIfTheEngineKnowsIt(t *testing.T) {
 	f := start(t)
 	f.engine.know("known")
 	f.wish("a", "unknown")
 	f.wish("a", "known")
-	f.expectCalls(f.absent("a", "known"))
+	f.expectCalls(absent(f.namespace, "a", "known"))
 }
 
 func TestWishForAJobThatTheCacheHasIsSubmitted(t *testing.T) {
@@ -192,7 +191,7 @@ func TestWishForTheFormerJobOfANameLeavesTheNewOneAlone(t *testing.T) {
 	f.expectCalls(submit(job))
 	f.engine.know("former")
 	f.wish("a", "former")
-	f.expectCalls(submit(job), f.absent("a", "former"))
+	f.expectCalls(submit(job), absent(f.namespace, "a", "former"))
 }
 
 // blind is a cache that has not seen any Job yet.

@@ -117,8 +117,8 @@ func submit(job *v1alpha1.Job) string {
 	return fmt.Sprintf("submit %s/%s %s", job.Namespace, job.Name, job.UID)
 }
 func cancel(uid types.UID) string { return fmt.Sprintf("cancel %s", uid) }
-func (f *fixture) absent(name string, uid types.UID) string {
-	return fmt.Sprintf("absent %s/%s %s", f.namespace, name, uid)
+func absent(namespace, name string, uid types.UID) string {
+	return fmt.Sprintf("absent %s/%s %s", namespace, name, uid)
 }
 func forget(uid types.UID) string { return fmt.Sprintf("forget %s", uid) }
 
@@ -146,7 +146,7 @@ func (e *fakeEngine) Cancel(job types.UID) {
 func (e *fakeEngine) Absent(job engine.JobRef) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.calls = append(e.calls, fmt.Sprintf("absent %s %s", job.NamespacedName, job.UID))
+	e.calls = append(e.calls, absent(job.Namespace, job.Name, job.UID))
 }
 
 func (e *fakeEngine) Forget(job types.UID) {

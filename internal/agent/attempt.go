@@ -11,7 +11,7 @@ func (a *Agent) run(at *attempt) {
 	if at.previous != nil {
 		<-at.previous.done
 	}
-	r := &result{token: at.token, jobName: at.assignment.GetJobName(), started: a.now()}
+	r := &result{token: at.token, proof: at.assignment.GetToken().GetProof(), jobName: at.assignment.GetJobName(), started: a.now()}
 	if outcome := a.endingOf(at); outcome != pb.Outcome_OUTCOME_UNSPECIFIED {
 		a.finish(at, r.endedBy(outcome, "", r.started))
 		return

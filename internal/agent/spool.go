@@ -271,6 +271,7 @@ func decodeResult(content []byte) (*result, error) {
 	}
 	return &result{
 		token:          tokenOf(p.GetToken()),
+		proof:          p.GetToken().GetProof(),
 		jobName:        p.GetJobName(),
 		outcome:        p.GetOutcome(),
 		exitCode:       p.GetExitCode(),

@@ -59,7 +59,9 @@ type execution interface {
 
 // result is how an attempt ended.
 type result struct {
-	token          token
+	token token
+	// proof is that of the assignment's token, for the operator.
+	proof          []byte
 	jobName        string
 	outcome        pb.Outcome
 	exitCode       int32

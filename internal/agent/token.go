@@ -27,7 +27,7 @@ type task struct {
 	index  int32
 }
 
-// token identifies an attempt of a task.
+// token identifies an attempt of a task. The proof that it was given to this agent is no part of it.
 type token struct {
 	task  task
 	try   int32
@@ -40,6 +40,13 @@ func tokenOf(t *pb.Token) token {
 
 func (t token) proto() *pb.Token {
 	return &pb.Token{JobUid: t.task.jobUID, Index: t.task.index, Try: t.try, Epoch: t.epoch.proto()}
+}
+
+// proven is the token with the proof that came with it.
+func (t token) proven(proof []byte) *pb.Token {
+	p := t.proto()
+	p.Proof = proof
+	return p
 }
 
 // compare orders the tokens of one task: the highest is the one that counts.

@@ -19,7 +19,7 @@ func (t *table) runningProto(now time.Time) []*pb.Running {
 	all := make([]*pb.Running, 0, len(t.live))
 	for _, at := range t.live {
 		running := &pb.Running{
-			Token: at.token.proto(), JobName: at.assignment.GetJobName(), StartedAgo: new(durationpb.Duration), MemoryBytes: at.memory,
+			Token: at.token.proven(at.assignment.GetToken().GetProof()), JobName: at.assignment.GetJobName(), StartedAgo: new(durationpb.Duration), MemoryBytes: at.memory,
 			Pending: at.started.IsZero(),
 		}
 		if !running.GetPending() {
@@ -42,7 +42,7 @@ func resultsProto(results []*result, now time.Time) []*pb.Result {
 // proto leaves out when it started and ended.
 func (r *result) proto() *pb.Result {
 	return &pb.Result{
-		Token:          r.token.proto(),
+		Token:          r.token.proven(r.proof),
 		JobName:        r.jobName,
 		Outcome:        r.outcome,
 		ExitCode:       r.exitCode,

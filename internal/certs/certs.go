@@ -41,10 +41,13 @@ type CA struct {
 	succession []*x509.Certificate
 	// PEM is the certificate, encoded.
 	PEM []byte
+	// TokenKey is a secret that all operators of the installation share, of tokenKeyBytes. It is no key of the CA, and
+	// outlasts it.
+	TokenKey []byte
 }
 
 // EnsureCA returns the CA in the Secret. It makes one if there is none, and a successor if that is due: see
-// succeed. When several ask at once, all get the same one.
+// succeed. A Secret without a TokenKey gets one. When several ask at once, all get the same one.
 func EnsureCA(ctx context.Context, c client.Client, secret types.NamespacedName, now time.Time) (*CA, error) {
 	stored := &corev1.Secret{}
 	err := c.Get(ctx, secret, stored)
@@ -62,12 +65,14 @@ func EnsureCA(ctx context.Context, c client.Client, secret types.NamespacedName,
 	if err != nil {
 		return nil, fmt.Errorf("CA in secret %s (delete the Secret to have a new one made): %w", secret, err)
 	}
-	if !due(stored, ca, now) {
-		return ca, nil
+	switch {
+	case due(stored, ca, now):
+		ca, err = succeed(ctx, c, stored, ca, now)
+	case len(stored.Data[tokenKey]) != tokenKeyBytes:
+		err = update(ctx, c, stored, ca)
 	}
-	ca, err = succeed(ctx, c, stored, ca, now)
 	if apierrors.IsConflict(err) {
-		return EnsureCA(ctx, c, secret, now) // another has made the successor
+		return EnsureCA(ctx, c, secret, now) // another has made the successor, or the key
 	}
 	return ca, err
 }
@@ -99,7 +104,14 @@ func newCA(now time.Time) (*CA, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &CA{certificate: certificate, key: private, PEM: toPEM(certificate)}, nil
+	return &CA{certificate: certificate, key: private, PEM: toPEM(certificate), TokenKey: newTokenKey()}, nil
+}
+
+// newTokenKey is random.
+func newTokenKey() []byte {
+	key := make([]byte, tokenKeyBytes)
+	_, _ = rand.Read(key) // it never fails
+	return key
 }
 
 // authority is the certificate of a CA, unsigned.

@@ -8,6 +8,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -22,6 +23,9 @@ const (
 
 	// successionKey of the Secret has the certificates of CA.succession, in PEM.
 	successionKey = "succession.crt"
+	// tokenKey of the Secret has CA.TokenKey.
+	tokenKey      = "token.key"
+	tokenKeyBytes = 32
 	// caRenewal is how long before its end a CA is succeeded: longer than any worker lives.
 	caRenewal = 2 * 365 * 24 * time.Hour
 	// maxSuccession bounds the steps back from a CA to those that workers may trust.
@@ -42,6 +46,7 @@ func succeed(ctx context.Context, c client.Client, secret *corev1.Secret, old *C
 	if err != nil {
 		return nil, err
 	}
+	ca.TokenKey = old.TokenKey
 	step, err := sign(authority(now, old.certificate.NotAfter), old.certificate, ca.key, old.key)
 	if err != nil {
 		return nil, err
@@ -52,14 +57,24 @@ func succeed(ctx context.Context, c client.Client, secret *corev1.Secret, old *C
 	ca.succession = ca.succession[:min(len(ca.succession), maxSuccession)]
 	secret = secret.DeepCopy()
 	delete(secret.Annotations, AnnotationRotate)
-	if secret.Data, err = ca.encode(); err != nil {
+	if err := update(ctx, c, secret, ca); err != nil {
 		return nil, err
-	}
-	if err := c.Update(ctx, secret); err != nil {
-		return nil, fmt.Errorf("replacing the CA in secret %s: %w", client.ObjectKeyFromObject(secret), err)
 	}
 	logf.FromContext(ctx).Info("The CA has a successor", "until", ca.certificate.NotAfter)
 	return ca, nil
+}
+
+// update writes the CA to its Secret, unless that has changed since it was read.
+func update(ctx context.Context, c client.Client, secret *corev1.Secret, ca *CA) error {
+	data, err := ca.encode()
+	if err != nil {
+		return err
+	}
+	maps.Copy(secret.Data, data)
+	if err := c.Update(ctx, secret); err != nil {
+		return fmt.Errorf("replacing the CA in secret %s: %w", client.ObjectKeyFromObject(secret), err)
+	}
+	return nil
 }
 
 // encode is the Secret's data.
@@ -72,6 +87,7 @@ func (ca *CA) encode() (map[string][]byte, error) {
 		corev1.TLSCertKey:       ca.PEM,
 		corev1.TLSPrivateKeyKey: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}),
 		successionKey:           toPEM(ca.succession...),
+		tokenKey:                ca.TokenKey,
 	}, nil
 }
 
@@ -93,7 +109,10 @@ func parse(data map[string][]byte) (*CA, error) {
 	if !ok || !pair.Leaf.IsCA {
 		return nil, errors.New("the certificate is not that of a CA with an ECDSA key")
 	}
-	ca := &CA{certificate: pair.Leaf, key: private, PEM: data[corev1.TLSCertKey]}
+	ca := &CA{certificate: pair.Leaf, key: private, PEM: data[corev1.TLSCertKey], TokenKey: data[tokenKey]}
+	if len(ca.TokenKey) != tokenKeyBytes {
+		ca.TokenKey = newTokenKey() // it is to be stored
+	}
 	for rest := data[successionKey]; ; {
 		var block *pem.Block
 		if block, rest = pem.Decode(rest); block == nil {

@@ -37,6 +37,8 @@ type Identity struct {
 	PoolUID types.UID
 	PodName string
 	PodUID  types.UID
+	// Proves: the pod's agent keeps the proofs of its attempts.
+	Proves bool
 }
 
 // +kubebuilder:rbac:groups=authentication.k8s.io,resources=tokenreviews,verbs=create
@@ -92,6 +94,7 @@ func (a *TokenAuthenticator) Authenticate(ctx context.Context, token string) (Id
 	}
 	return Identity{
 		Pool: types.NamespacedName{Namespace: namespace, Name: owner.Name}, PoolUID: owner.UID, PodName: name, PodUID: pod.UID,
+		Proves: podspec.KeepsProofs(pod),
 	}, nil
 }
 

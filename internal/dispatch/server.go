@@ -55,14 +55,16 @@ type Server struct {
 	auth    Authenticator
 	epoch   engine.Epoch
 	held    func() bool
+	key     []byte
 	tls     *tls.Config
 	stopped chan struct{}
 }
 
 // NewServer returns a server for a leader of the given epoch; Serve makes it listen. Held tells whether no other
-// process can lead: as long as it is false, nothing that an agent says is taken in.
-func NewServer(eng Engine, auth Authenticator, epoch engine.Epoch, held func() bool, config *tls.Config) *Server {
-	return &Server{engine: eng, auth: auth, epoch: epoch, held: held, tls: config, stopped: make(chan struct{})}
+// process can lead: as long as it is false, nothing that an agent says is taken in. The key is that of all leaders of the
+// installation: with it an attempt is shown to have been given to its pod.
+func NewServer(eng Engine, auth Authenticator, epoch engine.Epoch, held func() bool, key []byte, config *tls.Config) *Server {
+	return &Server{engine: eng, auth: auth, epoch: epoch, held: held, key: key, tls: config, stopped: make(chan struct{})}
 }
 
 // Serve accepts sessions until the context ends. It closes the listener, and returns when all
@@ -101,7 +103,7 @@ func (s *Server) Session(stream dispatchpb.Dispatch_SessionServer) error {
 	if err != nil {
 		return err
 	}
-	sess := newSession()
+	sess := newSession(prover{s.key, hello.Pod})
 	if !s.held() {
 		return errUnheld
 	}
@@ -164,7 +166,7 @@ func (s *Server) hello(ctx context.Context, stream dispatchpb.Dispatch_SessionSe
 		return engine.Hello{}, grpcstatus.Errorf(codes.FailedPrecondition,
 			"the agent speaks version %d of the protocol, and this operator version %d", hello.GetProtocol(), protocol)
 	}
-	return fromHello(identity, hello)
+	return fromHello(identity, hello, prover{s.key, identity.PodUID})
 }
 
 // errUnheld ends the sessions of a process that was stopped for so long that another may lead.
@@ -189,7 +191,7 @@ func (s *Server) receive(stream dispatchpb.Dispatch_SessionServer, sess *session
 		case heard <- struct{}{}:
 		default:
 		}
-		report, err := fromReport(message.GetReport())
+		report, err := fromReport(message.GetReport(), sess.prover)
 		if err != nil {
 			return err
 		}

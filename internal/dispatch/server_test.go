@@ -170,7 +170,7 @@ func TestServeSaysThatItsListenerHasFailed(t *testing.T) {
 	if err := listener.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := NewServer(o, o, leaderEpoch, o.held, nil).Serve(t.Context(), listener); err == nil {
+	if err := NewServer(o, o, leaderEpoch, o.held, testProver.key, nil).Serve(t.Context(), listener); err == nil {
 		t.Error("Serve on a closed listener returned no error")
 	}
 }
@@ -220,6 +220,9 @@ func TestWhatDoesNotBelongOnTheWireIsRefused(t *testing.T) {
 		}), codes.InvalidArgument},
 		"a negative index": {hello(func(h *dispatchpb.Hello) {
 			h.Running = []*dispatchpb.Running{{Token: toToken(engine.Token{Job: "j", Try: 1, Index: -1}), JobName: "job"}}
+		}), codes.InvalidArgument},
+		"a negative epoch": {hello(func(h *dispatchpb.Hello) {
+			h.Running = []*dispatchpb.Running{{Token: toToken(engine.Token{Job: "j", Try: 1, Epoch: engine.Epoch{Transitions: -1}}), JobName: "job"}}
 		}), codes.InvalidArgument},
 		"no token": {hello(func(h *dispatchpb.Hello) {
 			h.Running = []*dispatchpb.Running{{JobName: "job"}}

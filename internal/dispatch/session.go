@@ -16,6 +16,8 @@ import (
 // merged into the next one. It is bounded by what the agent has room for, because the engine sends
 // no more than that.
 type session struct {
+	prover prover
+
 	// mu guards what follows.
 	mu       sync.Mutex
 	pending  engine.Command
@@ -40,8 +42,8 @@ var _ engine.Session = (*session)(nil)
 // time, and under load that is its next assignment, tells it that too.
 const settledDelay = 100 * time.Millisecond
 
-func newSession() *session {
-	s := &session{wake: make(chan struct{}, 1), closed: make(chan struct{})}
+func newSession(p prover) *session {
+	s := &session{prover: p, wake: make(chan struct{}, 1), closed: make(chan struct{})}
 	s.later = time.AfterFunc(settledDelay, s.notify)
 	s.later.Stop()
 	return s
@@ -103,7 +105,7 @@ func (s *session) take() *dispatchpb.OperatorMessage {
 		s.sent = s.sequence
 	}
 	cmd.Sequence = s.sent
-	return toMessage(cmd)
+	return toMessage(cmd, s.prover)
 }
 
 // batch is how many of the assignments are sent in one message: at least one, if there are any.

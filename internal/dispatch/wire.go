@@ -22,12 +22,13 @@ const (
 	maxNameBytes    = 253
 	maxMessageChars = 1024
 	maxOutputBytes  = 4096
+	maxExitCode     = 255
 	// maxResetChars is such that an event takes them, with what else it says.
 	maxResetChars = 200
 )
 
-func fromHello(identity Identity, h *dispatchpb.Hello) (engine.Hello, error) {
-	running, results, err := fromState(h.GetRunning(), h.GetResults())
+func fromHello(identity Identity, h *dispatchpb.Hello, p prover) (engine.Hello, error) {
+	running, results, err := fromState(p, h.GetRunning(), h.GetResults())
 	if err != nil {
 		return engine.Hello{}, err
 	}
@@ -36,15 +37,15 @@ func fromHello(identity Identity, h *dispatchpb.Hello) (engine.Hello, error) {
 	}
 	return engine.Hello{
 		Pool: identity.Pool, PoolUID: identity.PoolUID, Pod: identity.PodUID, PodName: identity.PodName,
-		Instance: h.GetInstance(), Running: running, Results: results, Draining: h.GetDraining(), Resets: fromResets(h),
+		Instance: h.GetInstance(), Proves: identity.Proves, Running: running, Results: results, Draining: h.GetDraining(), Resets: fromResets(h),
 	}, nil
 }
 
-func fromReport(r *dispatchpb.Report) (engine.Report, error) {
+func fromReport(r *dispatchpb.Report, p prover) (engine.Report, error) {
 	if r == nil {
 		return engine.Report{}, grpcstatus.Error(codes.InvalidArgument, "a message after the first must be a Report")
 	}
-	running, results, err := fromState(r.GetRunning(), r.GetResults())
+	running, results, err := fromState(p, r.GetRunning(), r.GetResults())
 	if err != nil {
 		return engine.Report{}, err
 	}
@@ -59,7 +60,7 @@ func fromResets(m interface {
 	return engine.Resets{Running: int(min(m.GetResetting(), maxRunning)), Failure: head(printable(m.GetResetFailure()), maxResetChars)}
 }
 
-func fromState(running []*dispatchpb.Running, results []*dispatchpb.Result) ([]engine.Running, []engine.Result, error) {
+func fromState(p prover, running []*dispatchpb.Running, results []*dispatchpb.Result) ([]engine.Running, []engine.Result, error) {
 	if len(running) > maxRunning || len(results) > maxResults {
 		return nil, nil, grpcstatus.Errorf(codes.InvalidArgument, "%d running and %d results are too many", len(running), len(results))
 	}
@@ -69,11 +70,12 @@ func fromState(running []*dispatchpb.Running, results []*dispatchpb.Result) ([]e
 		if err != nil {
 			return nil, nil, err
 		}
-		outRunning = append(outRunning, engine.Running{Token: token, JobName: r.GetJobName(), StartedAgo: ago(r.GetStartedAgo()), Pending: r.GetPending(), Memory: max(0, r.GetMemoryBytes())})
+		outRunning = append(outRunning, engine.Running{Token: token, JobName: r.GetJobName(), StartedAgo: ago(r.GetStartedAgo()), Pending: r.GetPending(), Memory: max(0, r.GetMemoryBytes()),
+			Proven: p.proves(token, r.GetToken().GetProof())})
 	}
 	var outResults []engine.Result
 	for _, r := range results {
-		result, err := fromResult(r)
+		result, err := fromResult(r, p)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -94,7 +96,7 @@ var outcomes = map[dispatchpb.Outcome]engine.Outcome{
 	dispatchpb.Outcome_OUTCOME_RESPONDED:         engine.Responded,
 }
 
-func fromResult(r *dispatchpb.Result) (engine.Result, error) {
+func fromResult(r *dispatchpb.Result, p prover) (engine.Result, error) {
 	token, err := fromToken(r.GetToken(), r.GetJobName())
 	if err != nil {
 		return engine.Result{}, err
@@ -104,16 +106,18 @@ func fromResult(r *dispatchpb.Result) (engine.Result, error) {
 		return engine.Result{}, grpcstatus.Errorf(codes.InvalidArgument, "outcome %d is not known", r.GetOutcome())
 	}
 	return engine.Result{
-		Token: token, JobName: r.GetJobName(), Outcome: outcome, ExitCode: r.GetExitCode(),
+		Token: token, JobName: r.GetJobName(), Outcome: outcome, ExitCode: min(max(0, r.GetExitCode()), maxExitCode),
 		Message:    head(printable(r.GetMessage()), maxMessageChars),
 		Output:     tail(r.GetOutput()),
 		StartedAgo: ago(r.GetStartedAgo()), EndedAgo: ago(r.GetEndedAgo()),
-		CPUTime: ago(r.GetCpuTime()), MaxMemoryBytes: max(0, r.GetMaxMemoryBytes()), HTTPStatus: r.GetHttpStatus(),
+		CPUTime: ago(r.GetCpuTime()), MaxMemoryBytes: max(0, r.GetMaxMemoryBytes()), HTTPStatus: statusOf(r.GetHttpStatus()),
+		Proven: p.proves(token, r.GetToken().GetProof()),
 	}, nil
 }
 
 func fromToken(t *dispatchpb.Token, name string) (engine.Token, error) {
 	if t.GetJobUid() == "" || len(t.GetJobUid()) > maxUIDBytes || t.GetTry() < 1 || t.GetIndex() < 0 ||
+		t.GetEpoch().GetLeaseCreatedMicros() < 0 || t.GetEpoch().GetLeaseTransitions() < 0 ||
 		name == "" || len(name) > maxNameBytes {
 		return engine.Token{}, grpcstatus.Errorf(codes.InvalidArgument, "token %.200v of job %.300q is not valid", t, name)
 	}
@@ -121,6 +125,14 @@ func fromToken(t *dispatchpb.Token, name string) (engine.Token, error) {
 		Job: types.UID(t.GetJobUid()), Index: t.GetIndex(), Try: t.GetTry(),
 		Epoch: engine.Epoch{LeaseCreated: t.GetEpoch().GetLeaseCreatedMicros(), Transitions: t.GetEpoch().GetLeaseTransitions()},
 	}, nil
+}
+
+// statusOf is the status of an HTTP answer, 0 for none.
+func statusOf(status int32) int32 {
+	if status < 100 || status > 599 {
+		return 0
+	}
+	return status
 }
 
 // ago is a duration that is not negative.
@@ -157,12 +169,12 @@ func printable(s string) string {
 	}, strings.ToValidUTF8(s, "\uFFFD"))
 }
 
-func toMessage(cmd engine.Command) *dispatchpb.OperatorMessage {
+func toMessage(cmd engine.Command, p prover) *dispatchpb.OperatorMessage {
 	message := &dispatchpb.OperatorMessage{
 		Sequence: cmd.Sequence, Recorded: toTokens(cmd.Recorded), Settled: toTokens(cmd.Settled),
 	}
 	for i := range cmd.Assignments {
-		message.Assignments = append(message.Assignments, toAssignment(&cmd.Assignments[i]))
+		message.Assignments = append(message.Assignments, toAssignment(&cmd.Assignments[i], p))
 	}
 	for _, k := range cmd.Kills {
 		message.Kills = append(message.Kills, &dispatchpb.Kill{Token: toToken(k.Token), Grace: durationpb.New(k.Grace)})
@@ -170,9 +182,11 @@ func toMessage(cmd engine.Command) *dispatchpb.OperatorMessage {
 	return message
 }
 
-func toAssignment(a *engine.Assignment) *dispatchpb.Assignment {
+func toAssignment(a *engine.Assignment, p prover) *dispatchpb.Assignment {
+	token := toToken(a.Token)
+	token.Proof = p.proof(a.Token)
 	return &dispatchpb.Assignment{
-		Token: toToken(a.Token), JobName: a.JobName,
+		Token: token, JobName: a.JobName,
 		Argv: a.Argv, Env: toVariables(a.Env), WorkingDir: a.WorkingDir, Stdin: []byte(a.Stdin), Http: toRequest(a.HTTP),
 		Timeout: toLimit(a.Timeout), Deadline: toLimit(a.Deadline), Grace: durationpb.New(a.Grace),
 		MemoryLimitBytes: a.MemoryLimit, MemoryShareBytes: a.MemoryShare, MaxOpenFiles: a.MaxOpenFiles,

@@ -35,7 +35,7 @@ func TestTheMessageOfAResultIsItsFirst1024Characters(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := aResult()
 			r.Message = c.in
-			got, err := fromResult(r)
+			got, err := fromResult(r, testProver)
 			if err != nil || got.Message != c.want {
 				t.Errorf("%q, %v, want %q", got.Message, err, c.want)
 			}
@@ -58,7 +58,7 @@ func TestTheOutputOfAResultIsItsLast4096BytesAsText(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := aResult()
 			r.Output = []byte(c.in)
-			got, err := fromResult(r)
+			got, err := fromResult(r, testProver)
 			if err != nil || got.Output != c.want {
 				t.Errorf("%.20q... of %d bytes, %v, want %.20q... of %d", got.Output, len(got.Output), err, c.want, len(c.want))
 			}
@@ -86,11 +86,11 @@ func TestAResultHasAllThatTheAgentSays(t *testing.T) {
 		got, err := fromResult(&dispatchpb.Result{
 			Token: toToken(token), JobName: "job", Outcome: wire, ExitCode: 5, Message: "m", Output: []byte("o"),
 			StartedAgo: durationpb.New(6), EndedAgo: durationpb.New(7), CpuTime: durationpb.New(8), MaxMemoryBytes: 9,
-			HttpStatus: 10,
-		})
+			HttpStatus: 204,
+		}, testProver)
 		want := engine.Result{
 			Token: token, JobName: "job", Outcome: outcome, ExitCode: 5, Message: "m", Output: "o",
-			StartedAgo: 6, EndedAgo: 7, CPUTime: 8, MaxMemoryBytes: 9, HTTPStatus: 10,
+			StartedAgo: 6, EndedAgo: 7, CPUTime: 8, MaxMemoryBytes: 9, HTTPStatus: 204,
 		}
 		if err != nil || got != want {
 			t.Errorf("%+v, %v, want %+v", got, err, want)
@@ -102,16 +102,29 @@ func TestWhatCanNotBeNegativeIsNot(t *testing.T) {
 	r := aResult()
 	r.StartedAgo, r.EndedAgo, r.CpuTime = durationpb.New(-1), durationpb.New(-time.Hour), durationpb.New(-1)
 	r.MaxMemoryBytes = -1
-	got, err := fromResult(r)
+	got, err := fromResult(r, testProver)
 	if err != nil || got.StartedAgo != 0 || got.EndedAgo != 0 || got.CPUTime != 0 || got.MaxMemoryBytes != 0 {
 		t.Errorf("%+v, %v, want no times and no memory", got, err)
+	}
+}
+
+func TestWhatAnExitCodeAndAStatusCanNotBeIsNot(t *testing.T) {
+	for said, want := range map[int32][2]int32{
+		-1 << 31: {0, 0}, -1: {0, 0}, 0: {0, 0}, 99: {99, 0}, 137: {137, 137}, 255: {255, 255}, 599: {255, 599}, 600: {255, 0}, 1<<31 - 1: {255, 0},
+	} {
+		r := aResult()
+		r.ExitCode, r.HttpStatus = said, said
+		got, err := fromResult(r, testProver)
+		if err != nil || got.ExitCode != want[0] || got.HTTPStatus != want[1] {
+			t.Errorf("%d is read as %d and %d, %v, want %v", said, got.ExitCode, got.HTTPStatus, err, want)
+		}
 	}
 }
 
 func TestAnOutcomeIsNeeded(t *testing.T) {
 	r := aResult()
 	r.Outcome = dispatchpb.Outcome_OUTCOME_UNSPECIFIED
-	if _, err := fromResult(r); grpcstatus.Code(err) != codes.InvalidArgument {
+	if _, err := fromResult(r, testProver); grpcstatus.Code(err) != codes.InvalidArgument {
 		t.Errorf("the answer is %v, want InvalidArgument", err)
 	}
 }
@@ -131,11 +144,13 @@ func TestCommandsAreSentWhole(t *testing.T) {
 		Kills:    []engine.Kill{{Token: token, Grace: time.Second}},
 		Recorded: []engine.Token{token, token},
 		Settled:  []engine.Token{token},
-	})
+	}, testProver)
+	proven := proto.CloneOf(wire)
+	proven.Proof = testProver.proof(token)
 	want := &dispatchpb.OperatorMessage{
 		Sequence: 9,
 		Assignments: []*dispatchpb.Assignment{{
-			Token: wire, JobName: "job", Argv: []string{"echo", "hi"}, WorkingDir: "/tmp",
+			Token: proven, JobName: "job", Argv: []string{"echo", "hi"}, WorkingDir: "/tmp",
 			Env: []*dispatchpb.EnvVar{{Name: "A", Value: "1"}, {Name: "B"}}, Stdin: []byte("in"),
 			Timeout: durationpb.New(1), Deadline: durationpb.New(2), Grace: durationpb.New(3),
 			MemoryLimitBytes: 4, MemoryShareBytes: 5, MaxOpenFiles: 6,
@@ -155,7 +170,7 @@ func TestCommandsAreSentWhole(t *testing.T) {
 
 func TestCommandsThatWaitAreMergedInOrder(t *testing.T) {
 	a, b := engine.Token{Job: "a", Try: 1}, engine.Token{Job: "b", Try: 1}
-	s := newSession()
+	s := newSession(testProver)
 	s.Send(engine.Command{Sequence: 1, Assignments: []engine.Assignment{{Token: a, JobName: "a"}}, Settled: []engine.Token{a}})
 	s.Send(engine.Command{Sequence: 2, Assignments: []engine.Assignment{{Token: b, JobName: "b"}}, Kills: []engine.Kill{{Token: a}}, Recorded: []engine.Token{b}})
 	want := toMessage(engine.Command{
@@ -164,7 +179,7 @@ func TestCommandsThatWaitAreMergedInOrder(t *testing.T) {
 		Kills:       []engine.Kill{{Token: a}},
 		Recorded:    []engine.Token{b},
 		Settled:     []engine.Token{a},
-	})
+	}, testProver)
 	if got := s.take(); !proto.Equal(got, want) {
 		t.Errorf("sent %v, want %v", got, want)
 	}
@@ -174,7 +189,7 @@ func TestCommandsThatWaitAreMergedInOrder(t *testing.T) {
 }
 
 func TestWhatHasNoLimitIsSentWithout(t *testing.T) {
-	got := toAssignment(&engine.Assignment{Token: engine.Token{Job: "j", Try: 1}})
+	got := toAssignment(&engine.Assignment{Token: engine.Token{Job: "j", Try: 1}}, testProver)
 	if got.GetTimeout() != nil || got.GetDeadline() != nil || got.GetHttp() != nil || got.GetResetCommand() != nil {
 		t.Errorf("sent %v, want no limits, no request and no reset", got)
 	}
@@ -193,11 +208,11 @@ func TestWhatAnAgentSaysOfItsResetsIsBounded(t *testing.T) {
 		{1<<32 - 1, strings.Repeat("€", 300), engine.Resets{Running: maxRunning, Failure: strings.Repeat("€", 200)}},
 		{1, "a\xffb\x7f", engine.Resets{Running: 1, Failure: "a\uFFFDb\uFFFD"}},
 	} {
-		report, err := fromReport(&dispatchpb.Report{Resetting: c.running, ResetFailure: c.failure})
+		report, err := fromReport(&dispatchpb.Report{Resetting: c.running, ResetFailure: c.failure}, testProver)
 		if err != nil || report.Resets != c.want {
 			t.Errorf("a report of %d, %q: %+v, %v, want %+v", c.running, c.failure, report.Resets, err, c.want)
 		}
-		hello, err := fromHello(someone, &dispatchpb.Hello{Resetting: c.running, ResetFailure: c.failure})
+		hello, err := fromHello(someone, &dispatchpb.Hello{Resetting: c.running, ResetFailure: c.failure}, testProver)
 		if err != nil || hello.Resets != c.want {
 			t.Errorf("a hello of %d, %q: %+v, %v, want %+v", c.running, c.failure, hello.Resets, err, c.want)
 		}
@@ -209,7 +224,7 @@ func TestWhatKubectlCanNotPrintIsReplaced(t *testing.T) {
 	r := aResult()
 	r.Output = []byte("\x1b[1m\x00 tab\t\x7f \u0080\u009f\u0085 \ufffe\uffff é 😀")
 	r.Message = "\x7f"
-	got, err := fromResult(r)
+	got, err := fromResult(r, testProver)
 	want := "\x1b[1m\x00 tab\t\ufffd \ufffd\ufffd\u0085 \ufffd\ufffd é 😀"
 	if err != nil || got.Output != want || got.Message != "\ufffd" {
 		t.Errorf("%q, %q, %v, want %q", got.Output, got.Message, err, want)
@@ -220,7 +235,7 @@ func TestWhatKubectlCanNotPrintIsReplaced(t *testing.T) {
 // of that for not run.
 func TestTooMuchForOneMessageIsSentInSeveralAndCountsAsSentWithTheLast(t *testing.T) {
 	large := strings.Repeat("x", maxBatchBytes*2/3)
-	s := newSession()
+	s := newSession(testProver)
 	s.Send(engine.Command{Sequence: 4})
 	s.take()
 	cmd := engine.Command{
@@ -278,7 +293,7 @@ func FuzzHello(f *testing.F) {
 		if proto.Unmarshal(encoded, hello) != nil {
 			return
 		}
-		got, err := fromHello(someone, hello)
+		got, err := fromHello(someone, hello, testProver)
 		if err != nil {
 			if grpcstatus.Code(err) != codes.InvalidArgument || !reflect.DeepEqual(got, engine.Hello{}) {
 				t.Errorf("refused with %v beside %+v", err, got)

@@ -114,7 +114,7 @@ func (o *operator) serve() *operator {
 
 func (o *operator) serveOn(listener net.Listener) {
 	config := &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: certs.NewServer(o.ca, time.Now).GetCertificate}
-	server := NewServer(o, o, leaderEpoch, o.held, config)
+	server := NewServer(o, o, leaderEpoch, o.held, testProver.key, config)
 	ctx, stop := context.WithCancel(context.Background())
 	o.stop = stop
 	go func() {

@@ -459,3 +459,40 @@ func TestAnAttemptThatItsAgentRunsBesideALowerOneIsNotMissed(t *testing.T) {
 		t.Errorf("the attempt is %+v, want %v", a, token)
 	}
 }
+
+// Each of its agents says that it runs more than any has slots.
+func TestRunningIndexesFitTheSchemaAndOnlyThoseAreRecorded(t *testing.T) {
+	w, p := room(t, 1)
+	uid := w.create(command(completions(100000), suspended))
+	w.live(time.Second)
+	var running []Running
+	for i := range int32(1024) {
+		token := Token{Job: uid, Index: 10000 + 2*i, Try: 1}
+		p.running[token] = &simProcess{job: w.jobs[uid].job.Name, started: w.now}
+		w.issued[issue{p.uid, token}] = true
+		running = append(running, Running{Token: token, JobName: p.running[token].job, Proven: true})
+	}
+	w.suspend(uid, false)
+	w.engine.Report(p.session, Report{Running: running})
+	w.live(5 * time.Second)
+	stored, recorded := 0, 0
+	for _, on := range w.status(uid).RunningIndexes {
+		if len(on.Indexes) > 4096 {
+			t.Errorf("%d characters of indexes", len(on.Indexes))
+		}
+		var set indexSet
+		set.parse(on.Indexes, 100000)
+		stored += int(set.len())
+		for token, process := range p.running {
+			if process.recorded {
+				recorded++
+			}
+			if process.recorded != set.has(token.Index) {
+				t.Errorf("index %d is recorded: %t, stored: %t", token.Index, process.recorded, set.has(token.Index))
+			}
+		}
+	}
+	if stored < 500 || recorded != stored {
+		t.Errorf("%d are stored, %d recorded", stored, recorded)
+	}
+}

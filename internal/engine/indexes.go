@@ -8,8 +8,6 @@ import (
 	"strconv"
 	"strings"
 
-	"k8s.io/apimachinery/pkg/types"
-
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
 )
 
@@ -92,25 +90,51 @@ func parseRetried(part string, j *job) (*task, bool) {
 	return &task{job: j, index: n[0], retries: n[1], failures: n[1], lastTry: n[2], settledTry: n[2]}, n[0] < j.size
 }
 
-// runningIndexes has the tasks whose process is known to run, by worker.
+// runningIndexes has the tasks whose process is known to run, by worker: as many as the schema takes, those that are
+// recorded first. What is left out is not recorded.
 func (j *job) runningIndexes() []v1alpha1.WorkerIndexes {
-	sets := map[types.UID]*indexSet{}
-	workers := map[types.UID]*podWorker{}
+	var running []*task
 	for _, t := range j.tasks {
-		if a := t.attempt; a != nil && !a.started.IsZero() && !t.isHandler() {
-			if sets[a.worker.uid] == nil {
-				sets[a.worker.uid], workers[a.worker.uid] = &indexSet{}, a.worker
-			}
-			sets[a.worker.uid].add(t.index)
+		if t.attempt != nil && !t.attempt.started.IsZero() && !t.isHandler() {
+			running = append(running, t)
+		}
+	}
+	rank := func(t *task) int {
+		if t.attempt.recorded {
+			return 0
+		}
+		return 1
+	}
+	slices.SortFunc(running, func(a, b *task) int {
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.index, b.index))
+	})
+	sets, left := map[*podWorker]*indexSet{}, map[*podWorker]int{}
+	for _, t := range running {
+		w, size := t.attempt.worker, len(strconv.Itoa(int(t.index)))+len(",")
+		if sets[w] == nil && len(sets) < maxRunningWorkers {
+			sets[w], left[w] = &indexSet{}, maxRunningIndexes
+		}
+		t.attempt.omitted = left[w] < size
+		if !t.attempt.omitted {
+			sets[w].add(t.index)
+			left[w] -= size
 		}
 	}
 	var all []v1alpha1.WorkerIndexes
-	for uid, set := range sets {
-		all = append(all, v1alpha1.WorkerIndexes{Worker: workers[uid].name, PodUID: uid, Indexes: set.String()})
+	for w, set := range sets {
+		all = append(all, v1alpha1.WorkerIndexes{Worker: w.name, PodUID: w.uid, Indexes: set.String()})
 	}
-	slices.SortFunc(all, func(a, b v1alpha1.WorkerIndexes) int { return cmp.Compare(a.Worker, b.Worker) })
+	slices.SortFunc(all, func(a, b v1alpha1.WorkerIndexes) int {
+		return cmp.Or(cmp.Compare(a.Worker, b.Worker), cmp.Compare(a.PodUID, b.PodUID))
+	})
 	return all
 }
+
+// Bounds of the schema on runningIndexes: workers, and characters for each.
+const (
+	maxRunningWorkers = 1000
+	maxRunningIndexes = 4096
+)
 
 // indexSet is a set of indexes. Its zero value is empty.
 type indexSet struct {

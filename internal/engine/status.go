@@ -117,8 +117,12 @@ func (j *job) ask(s state, after time.Duration, confirm bool) {
 		j.compose()
 	}
 	for _, t := range j.tasks {
-		if t.attempt != nil && !t.attempt.started.IsZero() {
-			t.attempt.version = j.version
+		switch a := t.attempt; {
+		case a == nil || a.started.IsZero():
+		case a.omitted:
+			a.version = 0
+		default:
+			a.version = j.version
 		}
 	}
 	j.assignOwed()

@@ -56,6 +56,8 @@ type attempt struct {
 	orphaned bool
 	// noted: the status counts it.
 	noted bool
+	// omitted: the status of its indexed job has no room for it.
+	omitted bool
 	// version of the write that tells of it, of an indexed job; 0 while none does.
 	version uint64
 	// recorded: the API knows that it runs.

@@ -26,6 +26,10 @@ const (
 	// reservedPrefix is that of the labels and annotations which only the operator sets.
 	reservedPrefix = "workerpool.dev/"
 
+	// annotationProofs says that the pod's agent keeps the proofs of its attempts. An agent says no such thing itself:
+	// one that lies would be believed without a proof.
+	annotationProofs = reservedPrefix + "keeps-proofs"
+
 	// annotationLocalVolumes lists the emptyDirs, by name and separated by commas, that the cluster
 	// autoscaler may throw away when it removes a node. Without it one emptyDir holds the node.
 	annotationLocalVolumes = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes"
@@ -85,8 +89,13 @@ func annotations(template map[string]string) map[string]string {
 	} else {
 		a[annotationLocalVolumes] = volumeAgent
 	}
+	a[annotationProofs] = "true"
 	return a
 }
+
+// KeepsProofs tells whether a worker pod's agent keeps the proofs that it was given with its attempts. Those of the
+// version before do not.
+func KeepsProofs(pod *corev1.Pod) bool { return pod.Annotations[annotationProofs] == "true" }
 
 // unreserved copies a map without the keys that only the operator sets.
 func unreserved(in map[string]string) map[string]string {

@@ -235,3 +235,22 @@ func TestPoolIsNeverChanged(t *testing.T) {
 		}
 	})
 }
+
+func TestOnlyTheOperatorSaysThatAnAgentKeepsProofs(t *testing.T) {
+	pool := rich()
+	if pod := Pod(pool, 0, agent); !KeepsProofs(pod) {
+		t.Error("a new pod's agent keeps none")
+	}
+	hash := Hash(pool)
+	pool.Spec.Template.Annotations[annotationProofs] = "false"
+	if pod := Pod(pool, 0, agent); !KeepsProofs(pod) {
+		t.Error("the template has a say")
+	}
+	delete(pool.Spec.Template.Annotations, annotationProofs)
+	if Hash(pool) != hash {
+		t.Error("it is part of the template's hash")
+	}
+	if KeepsProofs(&corev1.Pod{}) {
+		t.Error("a pod of the version before keeps them")
+	}
+}

@@ -15,12 +15,8 @@ import (
 	"github.com/workerpool-dev/workerpool/internal/engine"
 )
 
-var (
-	// errConflict: the Job has changed; the write goes again on top of what is stored now.
-	errConflict = errors.New("the Job has changed")
-	// errDeposed: a later leader has written the Job.
-	errDeposed = errors.New("another leader has written the Job")
-)
+// errConflict: the Job has changed; the write goes again on top of what is stored now.
+var errConflict = errors.New("the Job has changed")
 
 // outcome is what became of a write that needs no further try.
 type outcome struct {
@@ -107,7 +103,10 @@ func (w *Writer) rethink(ctx context.Context, epoch engine.Epoch, write engine.W
 			return outcome{resourceVersion: live.ResourceVersion}, nil
 		}
 		if token, err := engine.ParseToken(live.UID, stored.Token); err == nil && token.Epoch.Compare(epoch) > 0 {
-			return outcome{}, errDeposed
+			// A later leader has written the Job, unless the Lease was edited, or etcd restored: this one may lead still.
+			if err := w.Leading(ctx); err != nil {
+				return outcome{}, fmt.Errorf("the Job has an attempt of a later leader: %w", err)
+			}
 		}
 	}
 	return outcome{resourceVersion: live.ResourceVersion}, errConflict

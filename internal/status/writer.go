@@ -244,9 +244,6 @@ func (w *Writer) handle(ctx context.Context, eng Engine, epoch engine.Epoch, e *
 	case err == nil:
 		done.tell(eng, write) // before the Job's next write begins, so that the engine hears of them in order
 		w.finish(e, done.resourceVersion)
-	case errors.Is(err, errDeposed):
-		w.finish(e, "") // the next leader decides
-		logf.FromContext(ctx).Info("Dropped a status of a Job, because another leader has taken over", "job", write.Job.NamespacedName)
 	default:
 		w.again(e, write, done.resourceVersion)
 		if !errors.Is(err, errConflict) && ctx.Err() == nil {

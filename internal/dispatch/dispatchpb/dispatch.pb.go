@@ -173,8 +173,12 @@ type Token struct {
 	// Index of the task: 0 for a plain job.
 	Index int32 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
 	// Number of the attempt, 1 for the first.
-	Try           int32  `protobuf:"varint,3,opt,name=try,proto3" json:"try,omitempty"`
-	Epoch         *Epoch `protobuf:"bytes,4,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Try   int32  `protobuf:"varint,3,opt,name=try,proto3" json:"try,omitempty"`
+	Epoch *Epoch `protobuf:"bytes,4,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// Shows that an operator has given the attempt to the agent's very pod. It means nothing to the agent, which keeps
+	// what its assignment has and says it again wherever it speaks of the attempt. Only assignments have it of what an
+	// operator says. It is no part of the identity: tokens are compared without it.
+	Proof         []byte `protobuf:"bytes,5,opt,name=proof,proto3" json:"proof,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -233,6 +237,13 @@ func (x *Token) GetTry() int32 {
 func (x *Token) GetEpoch() *Epoch {
 	if x != nil {
 		return x.Epoch
+	}
+	return nil
+}
+
+func (x *Token) GetProof() []byte {
+	if x != nil {
+		return x.Proof
 	}
 	return nil
 }
@@ -1317,12 +1328,13 @@ const file_internal_dispatch_dispatchpb_dispatch_proto_rawDesc = "" +
 	"+internal/dispatch/dispatchpb/dispatch.proto\x12\x16workerpool.dispatch.v1\x1a\x1egoogle/protobuf/duration.proto\"f\n" +
 	"\x05Epoch\x120\n" +
 	"\x14lease_created_micros\x18\x01 \x01(\x03R\x12leaseCreatedMicros\x12+\n" +
-	"\x11lease_transitions\x18\x02 \x01(\x03R\x10leaseTransitions\"}\n" +
+	"\x11lease_transitions\x18\x02 \x01(\x03R\x10leaseTransitions\"\x93\x01\n" +
 	"\x05Token\x12\x17\n" +
 	"\ajob_uid\x18\x01 \x01(\tR\x06jobUid\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x05R\x05index\x12\x10\n" +
 	"\x03try\x18\x03 \x01(\x05R\x03try\x123\n" +
-	"\x05epoch\x18\x04 \x01(\v2\x1d.workerpool.dispatch.v1.EpochR\x05epoch\"\x8a\x01\n" +
+	"\x05epoch\x18\x04 \x01(\v2\x1d.workerpool.dispatch.v1.EpochR\x05epoch\x12\x14\n" +
+	"\x05proof\x18\x05 \x01(\fR\x05proof\"\x8a\x01\n" +
 	"\fAgentMessage\x125\n" +
 	"\x05hello\x18\x01 \x01(\v2\x1d.workerpool.dispatch.v1.HelloH\x00R\x05hello\x128\n" +
 	"\x06report\x18\x02 \x01(\v2\x1e.workerpool.dispatch.v1.ReportH\x00R\x06reportB\t\n" +
