@@ -174,14 +174,33 @@ test-isolation: ## Have one tenant attack for ATTACK=5 minutes while another run
 	image=$$(hack/cluster/cluster.sh load-folder localhost/workerpool/attacker:1 build/isolation/image); \
 	build/isolation/isolation -image="$$image" -minutes=$(ATTACK) $(ISOLATION_FLAGS)
 
+FUZZTIME ?= 30s
+
+.PHONY: fuzz
+fuzz: ## Run each fuzz target for FUZZTIME=30s.
+	@FUZZTIME='$(FUZZTIME)' hack/fuzz.sh
+
+VULNDB ?=
+
+# Without its database the tool says nothing about the code, so that is a failure too. Its exit code is 3 if it has found something.
+.PHONY: vuln
+vuln: ## Look for known vulnerabilities in the code that the programs reach; VULNDB=file:///... names a copy of the database.
+	@$(TOOL) govulncheck $(if $(VULNDB),-db='$(VULNDB)') ./... || { \
+	  code=$$?; \
+	  [ $$code = 3 ] || echo 'vuln: nothing is known: govulncheck has not finished. It needs its database; VULNDB=file:///... names a copy.' >&2; \
+	  exit $$code; \
+	}
+
 .PHONY: soak
-soak: ## Run what takes longer than a test should: more seeds, and ten times the Jobs; needs a cluster with the operator.
+soak: ## Run what takes longer than a test should: more seeds, fuzzing, ten times the Jobs, known vulnerabilities; needs a cluster.
 	go test -count=1 -timeout=60m ./internal/engine -run TestSimulation -sim.seeds=30000
 	go test -count=1 -timeout=60m ./test/simulation -run TestSimulation -sim.seeds=200000
+	FUZZTOTAL=3600 $(MAKE) fuzz
 	@$(MAKE) test-faults FAULTS='-timeout=60m -faults.all'
 	@env=$$($(MAKE) -s cluster-env); eval "$$env"; set -x; \
 	SOAK=1 go test -count=1 -timeout=60m ./test/e2e/ -run TestManyJobs
 	SOAK=1 $(MAKE) test-process
+	@$(MAKE) vuln
 
 .PHONY: bench-lib
 bench-lib: ## Compare the library with its peers: prints tables, writes build/bench-lib.json.

@@ -103,13 +103,15 @@ func TestATimeThatCannotBeIsNone(t *testing.T) {
 	w.submit()
 	token := a.assigned[0].token
 	a.assigned = nil
-	a.report(engine.Result{Token: token, Outcome: engine.Exited, StartedAgo: time.Hour, EndedAgo: 0})
+	w.pass(time.Second)
+	a.report(engine.Result{Token: token, Outcome: engine.Exited, StartedAgo: time.Hour, EndedAgo: 0}) // before it was sent
 	w.expect("workerpool_dispatch_seconds", seconds(1, 0))
+	w.expect("workerpool_task_run_seconds", seconds(1, 1))
 	w.submit()
 	token = a.assigned[0].token
 	a.assigned = nil
 	a.report(engine.Result{Token: token, Outcome: engine.Exited, StartedAgo: 0, EndedAgo: time.Hour})
-	w.expect("workerpool_task_run_seconds", seconds(1, 3600))
+	w.expect("workerpool_task_run_seconds", seconds(1, 1))
 }
 
 func TestAnAttemptThatWasNotStartedIsNotTimed(t *testing.T) {

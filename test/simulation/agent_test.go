@@ -69,8 +69,8 @@ func (a *agent) dial(op *operator) {
 	}
 	a.stream, a.welcomed, a.seen, a.last = s, false, 0, a.w.now
 	hello := &engine.Hello{
-		Pool: poolKey, PoolUID: a.w.config.UID, Pod: a.pod.uid, PodName: a.pod.name, Instance: fmt.Sprint(a.run),
-		Running: a.running(), Results: a.unsent(), Draining: a.draining, Proves: true,
+		Pool: a.pod.tenant.config.Key, PoolUID: a.pod.tenant.config.UID, Pod: a.pod.uid, PodName: a.pod.name, Instance: fmt.Sprint(a.run),
+		Running: a.running(), Results: a.unsent(), Draining: a.draining, Proves: !a.pod.old,
 	}
 	s.up = []message{{hello: hello}}
 	a.w.streams = append(a.w.streams, s)
@@ -79,7 +79,7 @@ func (a *agent) dial(op *operator) {
 func (a *agent) running() []engine.Running {
 	var all []engine.Running
 	for _, p := range a.live {
-		r := engine.Running{Token: p.token, JobName: p.jobName, Pending: p.started.IsZero(), Proven: true}
+		r := engine.Running{Token: p.token, JobName: p.jobName, Pending: p.started.IsZero()}
 		if !r.Pending {
 			r.StartedAgo = a.w.now.Sub(p.started)
 		}
@@ -104,7 +104,7 @@ func (a *agent) unsent() []engine.Result {
 
 // report says how things are.
 func (a *agent) report() {
-	if a.stream == nil || !a.welcomed {
+	if a.stream == nil || !a.welcomed || a.pod.hostile && a.w.now.Before(a.w.villain.quiet) {
 		return
 	}
 	a.stream.up = append(a.stream.up, message{report: &engine.Report{
@@ -290,7 +290,7 @@ func (a *agent) finish(p *process, outcome engine.Outcome, code int32) {
 	if p.unwanted {
 		return
 	}
-	h := &held{ended: a.w.now, Result: engine.Result{Token: p.token, JobName: p.jobName, Outcome: outcome, ExitCode: code, Proven: true}}
+	h := &held{ended: a.w.now, Result: engine.Result{Token: p.token, JobName: p.jobName, Outcome: outcome, ExitCode: code}}
 	if !p.started.IsZero() {
 		h.StartedAgo = a.w.now.Sub(p.started)
 	}

@@ -33,6 +33,21 @@ func (w *world) calamity() {
 	}
 }
 
+// setBack makes the next leader's epoch one before all that there were, as after a restore of etcd, or where the Lease was made
+// again by a clock that had been ahead. Tokens have no order then among leaders that do not know of each other's attempts. It meets no agents of
+// the version before: what they have of an epoch to come counts for nothing, because they can't prove it.
+func (w *world) setBack() {
+	op := w.leaderNow()
+	if op == nil {
+		return
+	}
+	w.note("the Lease is set back")
+	w.count(setBack, objectOfPhase(op.phase))
+	w.wentBack = true
+	w.api.lease.created = w.api.lease.created.Add(-time.Minute)
+	w.crash(op, "the Lease was set back")
+}
+
 // busyPod is one that runs something; nil if none does.
 func (w *world) busyPod() *pod {
 	var busy []*pod

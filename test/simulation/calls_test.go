@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -127,19 +128,23 @@ type cachedClient struct {
 
 func (c cachedClient) Get(_ context.Context, key client.ObjectKey, into client.Object, _ ...client.GetOption) error {
 	job := c.op.jobs.live[key.Name]
-	if job == nil {
+	if job == nil || job.Namespace != key.Namespace {
 		return apierrors.NewNotFound(jobResource, key.Name)
 	}
 	*into.(*v1alpha1.Job) = *job
 	return nil
 }
 
-func (c cachedClient) List(_ context.Context, list client.ObjectList, _ ...client.ListOption) error {
+func (c cachedClient) List(_ context.Context, list client.ObjectList, opts ...client.ListOption) error {
 	switch list := list.(type) {
 	case *v1alpha1.JobList:
+		var o client.ListOptions
+		o.ApplyOptions(opts)
 		list.Items = nil
 		for _, name := range sortedKeys(c.op.jobs.live) {
-			list.Items = append(list.Items, *c.op.jobs.live[name])
+			if job := c.op.jobs.live[name]; asksFor(&o, job) {
+				list.Items = append(list.Items, *job)
+			}
 		}
 	case *corev1.PodList:
 		list.Items = nil
@@ -155,6 +160,12 @@ func (c cachedClient) List(_ context.Context, list client.ObjectList, _ ...clien
 		return fmt.Errorf("a list of %T is not known here", list)
 	}
 	return nil
+}
+
+// asksFor tells whether a list is to have a Job: it may ask for those of one pool.
+func asksFor(o *client.ListOptions, job *v1alpha1.Job) bool {
+	return (o.Namespace == "" || o.Namespace == job.Namespace) &&
+		(o.FieldSelector == nil || o.FieldSelector.Matches(fields.Set{"spec.pool": job.Spec.Pool}))
 }
 
 func (c cachedClient) Status() client.SubResourceWriter { return statusClient{op: c.op} }
@@ -215,7 +226,7 @@ func (l liveReader) Get(_ context.Context, key client.ObjectKey, into client.Obj
 	r := &request{object: liveJob, name: key.Name}
 	r.perform = func() error {
 		job := w.api.jobs.live[key.Name]
-		if job == nil {
+		if job == nil || job.Namespace != key.Namespace {
 			return apierrors.NewNotFound(jobResource, key.Name)
 		}
 		*into.(*v1alpha1.Job) = *job

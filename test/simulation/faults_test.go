@@ -44,6 +44,8 @@ const (
 	evicted
 	podCrash
 	agentRestart
+	lying
+	setBack
 	faults
 )
 
@@ -52,6 +54,7 @@ var faultNames = [faults]string{
 	"API server away", "deposed", "released", "second leader", "watch delayed", "watch relisted", "events coalesced",
 	"stream breaks", "stream delayed", "silence", "old stream read", "stale endpoint", "cut off < 20 s", "cut off < 60 s", "cut off > 60 s",
 	"node lost", "removed by force", "evicted", "pod crashed", "agent restarted",
+	"hostile worker", "Lease set back",
 }
 
 // Objects.
@@ -69,6 +72,7 @@ const (
 	secondSession
 	oldLeader
 	forgottenPod
+	unreadable
 	unheld
 	fenced
 	jobWatch
@@ -86,18 +90,25 @@ const (
 	podRunning
 	podResult
 	podStarting
+	jobOwn
+	jobElsewhere
+	jobWaiting
+	jobEnded
+	jobOfOthers
+	jobUnknown
 	objects
 )
 
 var objectNames = [objects]string{
 	"final write", "running write", "waiting write", "Job read", "Lease read", "list", "pause", "pod write", "review", "disowned", "second session",
-	"old leader", "forgotten pod", "unheld Lease", "fence", "Job watch", "pod watch", "standby", "taking over", "leading", "Hello", "command", "report",
+	"old leader", "forgotten pod", "unreadable message", "unheld Lease", "fence", "Job watch", "pod watch", "standby", "taking over", "leading", "Hello", "command", "report",
 	"idle stream", "operator's side", "agent's side", "idle worker", "running worker", "worker with result", "starting worker",
+	"own attempt", "attempt elsewhere", "waiting Job", "ended Job", "another pool's Job", "unknown Job",
 }
 
 // expected are the objects that each fault must meet in the runs of a default run.
 var expected = [faults][]object{
-	answered:       {finalWrite, runningWrite, waitingWrite, liveJob, liveLease, liveList, pause, review, disowning, secondSession, forgottenPod, unheld},
+	answered:       {finalWrite, runningWrite, waitingWrite, liveJob, liveLease, liveList, pause, review, disowning, secondSession, forgottenPod, unreadable, unheld},
 	conflict:       {finalWrite, runningWrite, waitingWrite},
 	throttled:      {finalWrite, runningWrite, waitingWrite, liveJob, liveLease, liveList},
 	broken:         {finalWrite, runningWrite, waitingWrite, liveJob, liveLease, liveList, podWrite, review},
@@ -126,6 +137,8 @@ var expected = [faults][]object{
 	evicted:        {podIdle, podRunning, podResult, podStarting},
 	podCrash:       {podIdle, podRunning, podResult, podStarting},
 	agentRestart:   {podIdle, podRunning, podResult},
+	setBack:        {phaseTaking, phaseLeading},
+	lying:          {jobOwn, jobElsewhere, jobWaiting, jobEnded, jobOfOthers, jobUnknown},
 }
 
 // tally counts how often each fault has met each object.

@@ -2,8 +2,11 @@ package simulation
 
 import (
 	"reflect"
+	"slices"
+	"strings"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
@@ -30,7 +33,7 @@ func (w *world) checkBounds(op *operator) {
 	}{
 		{"Jobs", e.FieldByName("jobs").Len(), len(w.truths)},
 		{"settled Jobs", e.FieldByName("settled").Len(), len(w.truths)},
-		{"Jobs with claims", e.FieldByName("claims").Len(), len(w.truths)},
+		{"Jobs with claims", e.FieldByName("claims").Len(), len(w.truths) + strangers},
 		{"sessions", e.FieldByName("sessions").Len(), len(w.streams)},
 		{"writes", s.FieldByName("entries").Len(), len(w.truths)},
 		{"requests", len(op.calls), concurrency + 2},
@@ -45,10 +48,13 @@ func (w *world) checkBounds(op *operator) {
 // checkStart is called before an agent starts a process.
 func (w *world) checkStart(p *pod, proc *process) {
 	token, j := proc.token, w.truth(proc.token.Job)
+	if p.hostile || w.spared(j) {
+		return
+	}
 	t := j.task(token.Index)
 	if !w.isZombie(p) {
 		w.checkAlone(p, proc)
-		if token.Compare(t.started) < 0 {
+		if token.Compare(t.started) < 0 && !w.wentBack {
 			w.fail("3 token order: %s of %s is started after %s", describe(token), j.uid, t.started)
 		}
 	}
@@ -65,7 +71,7 @@ func (w *world) checkStart(p *pod, proc *process) {
 // checkAlone (3): no two attempts of a task run at once.
 func (w *world) checkAlone(p *pod, proc *process) {
 	for _, other := range w.pods {
-		if other.agent == nil || w.isZombie(other) {
+		if other.agent == nil || w.isOutlaw(other) {
 			continue
 		}
 		for _, o := range other.agent.live {
@@ -110,16 +116,25 @@ func (w *world) checkMayStart(j *jobTruth, t *taskTruth, job *v1alpha1.Job, toke
 func (w *world) checkSent(s *stream, a engine.Assignment) {
 	j := w.truth(a.Token.Job)
 	t := j.task(a.Token.Index)
+	if j.issued[a.Token] == nil {
+		j.issued[a.Token] = map[types.UID]bool{}
+	}
+	j.issued[a.Token][s.pod.uid] = true
+	if j.tenant != s.pod.tenant {
+		w.fail("%s of %s is sent to %s, which is not of its pool", describe(a.Token), j.uid, s.pod.uid)
+	}
 	if j.atMostOnce() && a.Token.Index == 0 && !j.recorded[a.Token.String()] {
 		w.fail("4 at most once: %s of %s is sent before that is stored", describe(a.Token), j.uid)
 	}
-	if s.op.told[t.sent] && t.sent != a.Token && a.Token.Index < j.size() {
+	if s.op.told[t.sent] && !w.spared(j) && t.sent != a.Token && a.Token.Index < j.size() {
 		w.fail("2 not again without cause: operator %d sends %s of %s, though it was told that %s has succeeded", s.op.id, describe(a.Token), j.uid, t.sent)
 	}
 	if len(a.Argv) == 0 {
 		w.fail("%s of %s is sent without its command", describe(a.Token), j.uid)
 	}
-	w.checkUnheard(s, a.Token, t)
+	if !w.spared(j) {
+		w.checkUnheard(s, a.Token, t)
+	}
 	if a.Token.Compare(t.sent) > 0 {
 		t.sent = a.Token
 	}
@@ -130,7 +145,7 @@ func (w *world) checkSent(s *stream, a engine.Assignment) {
 // is there.
 func (w *world) checkUnheard(s *stream, token engine.Token, t *taskTruth) {
 	for _, p := range w.pods {
-		if p.agent == nil || w.isZombie(p) || t.sent.Epoch != s.op.epoch {
+		if p.agent == nil || w.isOutlaw(p) || t.sent.Epoch != s.op.epoch {
 			continue
 		}
 		for _, h := range p.agent.results {
@@ -145,6 +160,9 @@ func (w *world) checkUnheard(s *stream, token engine.Token, t *taskTruth) {
 // checkKill is called when an operator has an agent end an attempt: that needs a cause.
 func (w *world) checkKill(s *stream, k engine.Kill) {
 	j := w.truth(k.Token.Job)
+	if s.pod.hostile || w.spared(j) {
+		return
+	}
 	t := j.task(k.Token.Index)
 	a := s.agent
 	if a == nil || a.find(k.Token) == nil || a.find(k.Token).started.IsZero() || k.Token.Compare(t.sent) < 0 {
@@ -174,6 +192,9 @@ func (j *jobTruth) hasFailed() bool {
 // checkSettled is called when an agent is told to forget a result.
 func (w *world) checkSettled(s *stream, token engine.Token) {
 	j := w.truth(token.Job)
+	if s.pod.hostile || w.spared(j) {
+		return
+	}
 	t := j.task(token.Index)
 	code, exited := t.exitOf(token)
 	job := w.stored(j.uid)
@@ -204,7 +225,7 @@ func (w *world) losing(j *jobTruth) bool {
 // checkRecorded (6): an agent is told that an attempt is stored only if it is.
 func (w *world) checkRecorded(s *stream, token engine.Token) {
 	j := w.truth(token.Job)
-	if j.recorded[token.String()] || j.recordedOn[token.Index][s.pod.uid] || j.gone {
+	if w.spared(j) || j.recorded[token.String()] || j.recordedOn[token.Index][s.pod.uid] || j.gone {
 		return
 	}
 	w.fail("6 what runs goes on: %s is told that %s of %s is stored, which it is not", s.pod.uid, describe(token), j.uid)
@@ -219,10 +240,11 @@ func (w *world) checkStore(op *operator, p *statusPatch, before, after *v1alpha1
 		w.fail("1 terminal is final: %s was stored as %s and then as %s", j.uid, before.Status.State, state)
 	case state.Finished() && p.unconfirmed() && !before.Status.State.Finished():
 		w.fail("10 a deposed leader: operator %d settles %s as %s without a look at its Lease", op.id, j.uid, after.Status.Reason)
-	case state == v1alpha1.JobSucceeded && j.plain() && !j.task(0).exited(0):
+	case state == v1alpha1.JobSucceeded && j.plain() && !w.spared(j) && !j.wild && !j.task(0).exited(0):
 		w.fail("1 nothing lost: %s is stored as Succeeded, and its processes have ended with %v", j.uid, j.task(0).exits)
 	}
-	if counted := int(deref(after.Status.Retries)); counted > j.failedTries() {
+	w.checkNamed(op, j, &after.Status)
+	if counted := int(deref(after.Status.Retries)); counted > j.failedTries() && !w.spared(j) && !j.wild {
 		w.fail("1 nothing lost: %s is stored with %d retries, and %d of its processes have failed", j.uid, counted, j.failedTries())
 	}
 	if state.Finished() {
@@ -264,7 +286,7 @@ func (w *world) noteRecorded(j *jobTruth, s *v1alpha1.JobStatus) {
 // try and each attempt that was cut off, one for each attempt that is stored before it is sent, and what each
 // leader, each change of a user and onFailure may have added.
 func (w *world) mostStores(j *jobTruth) int {
-	if !j.plain() {
+	if !j.plain() || w.spared(j) {
 		return 1 << 30
 	}
 	t := j.task(0)
@@ -272,9 +294,9 @@ func (w *world) mostStores(j *jobTruth) int {
 }
 
 // checkBusy (5): a worker whose result is not stored is busy.
-func (w *world) checkBusy(op *operator, snapshot engine.PoolSnapshot) {
+func (w *world) checkBusy(op *operator, t *tenant, snapshot engine.PoolSnapshot) {
 	for _, s := range w.streams {
-		if s.op != op || !s.connected || s.agent.dead || len(s.up) > 0 || len(s.down) > 0 || s.agent.stream != s {
+		if s.op != op || s.pod.tenant != t || s.pod.hostile || !s.connected || s.agent.dead || len(s.up) > 0 || len(s.down) > 0 || s.agent.stream != s {
 			continue
 		}
 		if n := len(s.agent.live) + len(s.agent.results); n > 0 && !snapshot.Pods[s.pod.uid].Busy && s.saidAll() {
@@ -325,3 +347,59 @@ func (w *world) stored(uid types.UID) *v1alpha1.Job {
 }
 
 const workerLost = time.Minute
+
+// checkNamed (1): a status names no attempt that its worker was not sent, and no time that can't be. An attempt of AtMostOnce is
+// named before it is sent: there it must be one of the operator's own, or be named already.
+func (w *world) checkNamed(op *operator, j *jobTruth, s *v1alpha1.JobStatus) {
+	attempts := s.EndedAttempts
+	if s.Attempt != nil {
+		attempts = append(slices.Clone(attempts), *s.Attempt)
+	}
+	for _, a := range attempts {
+		own := strings.HasSuffix(a.Token, engine.Token{Epoch: op.epoch}.String()[1:])
+		named := j.atMostOnce() && (own || j.recorded[a.Token])
+		if !w.spared(j) && !named && !j.wasSent(a.Token, a.PodUID) {
+			w.fail("1 nothing lost: the status of %s names attempt %s on %s, which was not sent it", j.uid, a.Token, a.PodUID)
+		}
+	}
+	for _, at := range []*metav1.MicroTime{s.StartTime, s.CompletionTime} {
+		if at != nil && (at.Time.Before(j.created) || at.Time.After(w.now)) {
+			w.fail("1 nothing lost: the status of %s says that it has started or ended at %v; it was made at %v", j.uid, at, j.created)
+		}
+	}
+}
+
+// wasSent tells whether an attempt, as a status names it, was sent to a pod.
+func (j *jobTruth) wasSent(token string, pod types.UID) bool {
+	for issued, pods := range j.issued {
+		if pods[pod] && issued.String() == token {
+			return true
+		}
+	}
+	return false
+}
+
+// checkCounters (8): what an operator counts can be.
+func (w *world) checkCounters(op *operator, t *tenant, s engine.PoolSnapshot) {
+	jobs := 0
+	for _, j := range w.truths {
+		if j.tenant == t {
+			jobs++
+		}
+	}
+	if s.Queued < 0 || s.Waiting < 0 || s.Active < 0 || s.Queued+s.Waiting > jobs || s.Active > jobs {
+		w.fail("8 bounded: operator %d counts as queued %d, as waiting %d and as active %d Jobs of %s, of %d",
+			op.id, s.Queued, s.Waiting, s.Active, t.config.Key, jobs)
+	}
+	if s.Demand.Waiting < 0 || s.Demand.Running < 0 || s.Used.Memory < 0 || s.Used.Files < 0 {
+		w.fail("8 bounded: operator %d has a demand of %+v in %s, and %+v is used", op.id, s.Demand, t.config.Key, s.Used)
+	}
+	workers := reflect.ValueOf(op.engine).Elem().FieldByName("sessions").MapRange()
+	for workers.Next() {
+		for _, counter := range []string{"claims", "claimed", "unsettled", "resetting"} {
+			if n := workers.Value().Elem().FieldByName(counter).Int(); n < 0 {
+				w.fail("8 bounded: operator %d counts %d %s of a worker", op.id, n, counter)
+			}
+		}
+	}
+}

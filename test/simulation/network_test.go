@@ -110,12 +110,30 @@ func (s *stream) deliverUp() {
 	m := s.up[0]
 	s.up = s.up[1:]
 	s.heard = s.w.now
+	if !m.readable() {
+		s.w.count(answered, unreadable)
+		s.hang()
+		return
+	}
+	s.prove(&m)
 	if m.hello != nil {
 		s.review(m.hello)
 		return
 	}
 	s.tell(m.report.Results)
+	s.believe(m.report.Results)
 	s.op.engine.Report(s, *m.report)
+}
+
+// prove checks the proofs: an agent keeps that of each attempt that it was sent, unless it is one of the version before.
+func (s *stream) prove(m *message) {
+	running, results := m.said()
+	for i := range running {
+		running[i].Proven = !s.pod.old && s.w.issuedTo(running[i].Token, s.pod)
+	}
+	for i := range results {
+		results[i].Proven = !s.pod.old && s.w.issuedTo(results[i].Token, s.pod)
+	}
 }
 
 // review asks the API server who the agent is.
@@ -148,6 +166,7 @@ func (s *stream) connect() {
 	epoch := s.op.epoch
 	s.down = append(s.down, order{welcome: &epoch})
 	s.connected = true
+	s.believe(hello.Results)
 	if err := s.op.engine.Connect(s, *hello); err != nil {
 		s.w.note("operator %d refuses %s: %v", s.op.id, s.pod.uid, err)
 		s.w.count(answered, secondSession)
@@ -161,6 +180,9 @@ func (s *stream) connect() {
 
 // tell notes what the operator knows from now on.
 func (s *stream) tell(results []engine.Result) {
+	if s.pod.hostile {
+		return
+	}
 	for _, r := range results {
 		s.op.heard[r.Token] = true
 		if s.w.record(r.Token).sent == r.Token && r.Outcome == engine.Exited && r.ExitCode == 0 {

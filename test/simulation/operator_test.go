@@ -69,7 +69,7 @@ type operator struct {
 	// poolChanged: the engine has said so.
 	poolChanged bool
 	// created, deleted and givenUp are what it has done about pods, for as long as its cache may not show it.
-	created          map[types.UID]int
+	created          map[types.UID]*podObject
 	deleted, givenUp map[types.UID]bool
 	// told are the successes that its agents have told it of.
 	told map[engine.Token]bool
@@ -84,7 +84,7 @@ func (w *world) boot() *operator {
 	w.booted++
 	op := &operator{
 		w: w, id: w.booted, jobs: w.api.jobs.watch(), pods: w.api.pods.watch(), queued: map[job.Request]bool{},
-		created: map[types.UID]int{}, deleted: map[types.UID]bool{}, givenUp: map[types.UID]bool{}, told: map[engine.Token]bool{}, heard: map[engine.Token]bool{},
+		created: map[types.UID]*podObject{}, deleted: map[types.UID]bool{}, givenUp: map[types.UID]bool{}, told: map[engine.Token]bool{}, heard: map[engine.Token]bool{},
 		left: map[types.UID]time.Time{},
 	}
 	op.ctx, op.cancel = context.WithCancel(w.ctx)
@@ -136,7 +136,9 @@ func (w *world) elect(op *operator) {
 
 // load is what fills an engine: pools first.
 func (op *operator) load(ctx context.Context) error {
-	op.tellPool()
+	for _, t := range op.w.tenants {
+		op.tellPool(t)
+	}
 	return job.Load(ctx, op.reconciler.Client, op.engine)
 }
 
@@ -290,46 +292,64 @@ func (op *operator) writeStatuses() {
 
 // The pool controller: a model, around the real plan.
 
-func (op *operator) tellPool() {
-	op.engine.SetPool(op.w.config)
-	op.engine.SetWorkers(poolKey, op.workerPods())
-	if p, ok := op.engine.Manager(poolKey); ok {
+func (op *operator) tellPool(t *tenant) {
+	op.engine.SetPool(t.config)
+	op.engine.SetWorkers(t.config.Key, op.workerPods(t))
+	if p, ok := op.engine.Manager(t.config.Key); ok {
 		_ = p.Start()
 	}
 }
 
-func (op *operator) workerPods() []engine.WorkerPod {
+func (op *operator) workerPods(t *tenant) []engine.WorkerPod {
 	var pods []engine.WorkerPod
-	for _, name := range sortedKeys(op.pods.live) {
-		p := op.pods.live[name]
+	for _, p := range op.podsOf(t) {
 		pods = append(pods, engine.WorkerPod{
-			UID: p.uid, Name: name, Ordinal: p.ordinal, Started: p.started, Terminating: p.terminating || op.deleted[p.uid],
-			Terminated: p.terminated, Slots: op.w.config.Slots,
+			UID: p.uid, Name: p.name, Ordinal: p.ordinal, Started: p.started, Terminating: p.terminating || op.deleted[p.uid],
+			Terminated: p.terminated, Slots: t.config.Slots,
 		})
 	}
 	return pods
 }
 
-// reconcilePool tells the engine of the pods, and makes and deletes some as it is planned.
-func (op *operator) reconcilePool() {
+// podsOf are a tenant's pods, as the cache shows them.
+func (op *operator) podsOf(t *tenant) []*podObject {
+	var pods []*podObject
+	for _, name := range sortedKeys(op.pods.live) {
+		if p := op.pods.live[name]; p.tenant == t {
+			pods = append(pods, p)
+		}
+	}
+	return pods
+}
+
+// reconcilePools does that for each tenant.
+func (op *operator) reconcilePools() {
 	if op.phase != leading {
 		return
 	}
 	op.poolChanged = false
-	op.tellPool()
-	p, ok := op.engine.Manager(poolKey)
+	for _, t := range op.w.tenants {
+		op.reconcilePool(t)
+	}
+}
+
+// reconcilePool tells the engine of the pods, and makes and deletes some as it is planned.
+func (op *operator) reconcilePool(t *tenant) {
+	op.tellPool(t)
+	p, ok := op.engine.Manager(t.config.Key)
 	if !ok {
 		return
 	}
 	snapshot := p.Snapshot()
 	op.buryUnseen(p, snapshot)
-	op.w.checkBusy(op, snapshot)
-	for _, intent := range workerpool.Plan(op.state(snapshot)) {
+	op.w.checkBusy(op, t, snapshot)
+	op.w.checkCounters(op, t, snapshot)
+	for _, intent := range workerpool.Plan(op.state(t, snapshot)) {
 		if op.cut || op.w.faulty(poolWrite) {
 			op.w.count(broken, podWrite)
 			return
 		}
-		op.carryOut(p, intent)
+		op.carryOut(t, p, intent)
 	}
 }
 
@@ -347,31 +367,32 @@ func (op *operator) buryUnseen(p *engine.Manager, snapshot engine.PoolSnapshot) 
 	}
 }
 
-func (op *operator) state(snapshot engine.PoolSnapshot) workerpool.State {
-	s := workerpool.State{Replicas: op.w.replicas, Surge: 1}
-	for _, name := range sortedKeys(op.pods.live) {
-		p := op.pods.live[name]
+func (op *operator) state(t *tenant, snapshot engine.PoolSnapshot) workerpool.State {
+	s := workerpool.State{Replicas: t.replicas, Surge: 1}
+	for _, p := range op.podsOf(t) {
 		known := snapshot.Pods[p.uid]
 		ready := p.started && !known.Spent
 		delete(op.created, p.uid)
 		s.Workers = append(s.Workers, workerpool.Worker{
-			Name: name, UID: p.uid, Ordinal: p.ordinal, Current: true, Ready: ready, Recycled: known.Spent,
+			Name: p.name, UID: p.uid, Ordinal: p.ordinal, Current: true, Ready: ready, Recycled: known.Spent,
 			Busy: known.Busy || ready && !known.Connected, Lost: known.Lost, GivenUp: op.givenUp[p.uid],
 			Terminating: p.terminating || op.deleted[p.uid], Terminated: p.terminated,
 		})
 	}
-	for uid, ordinal := range op.created {
-		s.Workers = append(s.Workers, workerpool.Worker{UID: uid, Ordinal: ordinal, Current: true})
+	for uid, p := range op.created {
+		if p.tenant == t {
+			s.Workers = append(s.Workers, workerpool.Worker{UID: uid, Ordinal: p.ordinal, Current: true})
+		}
 	}
 	return s
 }
 
-func (op *operator) carryOut(p *engine.Manager, intent workerpool.Intent) {
-	name := podName(intent.Ordinal)
+func (op *operator) carryOut(t *tenant, p *engine.Manager, intent workerpool.Intent) {
+	name := t.podName(intent.Ordinal)
 	switch intent.Action {
 	case workerpool.Create:
-		if uid := op.w.createPod(intent.Ordinal); uid != "" {
-			op.created[uid] = intent.Ordinal
+		if uid := op.w.createPod(t, intent.Ordinal); uid != "" {
+			op.created[uid] = op.w.api.pods.live[name]
 		}
 	case workerpool.Delete, workerpool.GiveUp:
 		if worker, ok := p.Worker(intent.UID); ok {
@@ -388,8 +409,6 @@ func (op *operator) carryOut(p *engine.Manager, intent workerpool.Intent) {
 		_ = op.w.deletePod(name, intent.UID, grace)
 	}
 }
-
-func podName(ordinal int) string { return fmt.Sprint("pool-", ordinal) }
 
 func without[T comparable](all []T, gone T) []T {
 	var kept []T

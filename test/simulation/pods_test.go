@@ -10,6 +10,7 @@ import (
 // pod is a worker pod as it is on its node, whatever the API server has.
 type pod struct {
 	w       *world
+	tenant  *tenant
 	name    string
 	ordinal int
 	uid     types.UID
@@ -25,6 +26,8 @@ type pod struct {
 	// either.
 	away, lost time.Time
 	dead       bool
+	// hostile: what runs in it has taken its agent's place, or has its token. Old: its agent is one of the version before.
+	hostile, old bool
 }
 
 func (p *pod) isCut() bool  { return p.w.now.Before(p.away) || p.isLost() }
@@ -41,16 +44,16 @@ func (w *world) podOf(uid types.UID) *pod {
 }
 
 // createPod makes a worker, unless the name is taken.
-func (w *world) createPod(ordinal int) types.UID {
-	name := podName(ordinal)
+func (w *world) createPod(t *tenant, ordinal int) types.UID {
+	name := t.podName(ordinal)
 	if w.api.pods.live[name] != nil {
 		return ""
 	}
 	w.made++
 	uid := types.UID(fmt.Sprint("pod-", w.made))
 	revision := w.revise()
-	w.api.pods.put(name, revision, &podObject{name: name, uid: uid, ordinal: ordinal, revision: revision})
-	w.pods = append(w.pods, &pod{w: w, name: name, ordinal: ordinal, uid: uid, slots: w.config.Slots})
+	w.api.pods.put(name, revision, &podObject{tenant: t, name: name, uid: uid, ordinal: ordinal, revision: revision})
+	w.pods = append(w.pods, &pod{w: w, tenant: t, name: name, ordinal: ordinal, uid: uid, slots: t.config.Slots, old: w.makesOld()})
 	w.note("%s is made: %s", uid, name)
 	return uid
 }

@@ -30,6 +30,7 @@ type server struct {
 
 // podObject is a worker pod as the API server has it. It never changes: a new version is another.
 type podObject struct {
+	tenant   *tenant
 	name     string
 	uid      types.UID
 	ordinal  int

@@ -43,7 +43,7 @@ func (w *world) operatorStep() {
 		op.answerOne()
 	case n < 95:
 		if op.poolChanged || w.chance(4) {
-			op.reconcilePool()
+			op.reconcilePools()
 		}
 	default:
 		if op.phase == leading {
@@ -352,7 +352,7 @@ func (w *world) restartSome() {
 }
 
 func (w *world) scale() {
-	w.replicas = 1 + w.rng.IntN(4)
+	w.someTenant().replicas = 1 + w.rng.IntN(4)
 	for _, op := range w.operators {
 		op.poolChanged = true
 	}

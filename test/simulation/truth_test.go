@@ -15,6 +15,7 @@ import (
 // jobTruth is what has happened to a Job, whatever the operators know of it.
 type jobTruth struct {
 	uid     types.UID
+	tenant  *tenant
 	name    string
 	spec    *v1alpha1.JobSpec
 	created time.Time
@@ -26,6 +27,10 @@ type jobTruth struct {
 	// recorded are the attempts that a stored status has named, and recordedOn the pods of the indexes.
 	recorded   map[string]bool
 	recordedOn map[int32]map[types.UID]bool
+	// issued are the attempts that were sent, and the pods that they were sent to.
+	issued map[engine.Token]map[types.UID]bool
+	// wild: the hostile worker has told of an end that no process here has.
+	wild bool
 	// haunted: a write came late, of an operator that had gone or was deposed. The leader need not know of it.
 	haunted bool
 	// announced: it is stored that the Job is about to fail.
@@ -140,7 +145,7 @@ func (w *world) noteEnd(p *pod, proc *process, outcome engine.Outcome, code int3
 	if proc.started.IsZero() {
 		return
 	}
-	if outcome == engine.Interrupted && proc.recorded && !p.agent.disowned {
+	if outcome == engine.Interrupted && !p.hostile && proc.recorded && !p.agent.disowned {
 		w.fail("6 what runs goes on: %s of %s is ended on %s, though that it runs is stored", describe(proc.token), proc.token.Job, p.uid)
 	}
 	if outcome == engine.Exited {

@@ -8,6 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
+	"github.com/workerpool-dev/workerpool/internal/engine"
 )
 
 // maxJobs is how many Jobs a run has.
@@ -16,29 +17,30 @@ const maxJobs = 24
 // createJob makes a Job that asks for anything.
 func (w *world) createJob() {
 	if len(w.uids) < maxJobs && !w.healing {
-		w.create(fmt.Sprintf("job-%03d", len(w.uids)+1), w.anySpec())
+		t := w.someTenant()
+		w.create(t, fmt.Sprintf("job-%03d", len(w.uids)+1), w.anySpec(t))
 	}
 }
 
-func (w *world) create(name string, spec *v1alpha1.JobSpec) {
+func (w *world) create(t *tenant, name string, spec *v1alpha1.JobSpec) {
 	uid := types.UID(fmt.Sprintf("uid-%03d", len(w.uids)+1))
 	created := w.now.Truncate(time.Second)
 	w.uids = append(w.uids, uid)
 	w.truths[uid] = &jobTruth{
-		uid: uid, name: name, spec: spec, created: created, tasks: map[int32]*taskTruth{},
-		recorded: map[string]bool{}, recordedOn: map[int32]map[types.UID]bool{}, suspended: deref(spec.Suspend),
+		uid: uid, tenant: t, name: name, spec: spec, created: created, tasks: map[int32]*taskTruth{},
+		recorded: map[string]bool{}, recordedOn: map[int32]map[types.UID]bool{}, issued: map[engine.Token]map[types.UID]bool{}, suspended: deref(spec.Suspend),
 	}
 	w.putJob(&v1alpha1.Job{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name, UID: uid, CreationTimestamp: timeOf(created)},
+		ObjectMeta: metav1.ObjectMeta{Namespace: t.config.Key.Namespace, Name: name, UID: uid, CreationTimestamp: timeOf(created)},
 		Spec:       *spec, Status: v1alpha1.JobStatus{State: v1alpha1.JobPending, Reason: v1alpha1.ReasonWaiting},
 	})
 	w.note("%s is made: %s, execution %s, %d tasks, retries %d, policy %v, onFailure %t", uid, name, spec.Execution,
 		w.truths[uid].size(), deref(spec.MaxRetries), spec.FailurePolicy, spec.OnFailure != nil)
 }
 
-func (w *world) anySpec() *v1alpha1.JobSpec {
+func (w *world) anySpec(t *tenant) *v1alpha1.JobSpec {
 	spec := &v1alpha1.JobSpec{
-		Pool: "pool", Command: []string{"true"}, Backoff: &v1alpha1.Backoff{MaxSeconds: new(int32(4))}, Priority: new(int32(w.rng.IntN(3))),
+		Pool: t.config.Key.Name, Command: []string{"true"}, Backoff: &v1alpha1.Backoff{MaxSeconds: new(int32(4))}, Priority: new(int32(w.rng.IntN(3))),
 	}
 	if w.chance(3) {
 		spec.MaxRetries = new(int32(w.rng.IntN(4)))
@@ -125,7 +127,8 @@ func (w *world) remove(job *v1alpha1.Job) {
 // reuseName makes a Job of the name of one that is deleted for it.
 func (w *world) reuseName() {
 	if job := w.someJob(); job != nil && len(w.uids) < maxJobs {
+		t := w.truth(job.UID).tenant
 		w.remove(job)
-		w.create(job.Name, w.anySpec())
+		w.create(t, job.Name, w.anySpec(t))
 	}
 }

@@ -13,10 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
-	"github.com/workerpool-dev/workerpool/internal/engine"
 )
-
-var poolKey = types.NamespacedName{Namespace: "default", Name: "pool"}
 
 // world is all that there is.
 type world struct {
@@ -24,6 +21,8 @@ type world struct {
 	rng  *rand.Rand
 	seed uint64
 	now  time.Time
+	// plan is the chance that says what the world has, where rng says what happens in it.
+	plan *rand.Rand
 
 	api       server
 	operators []*operator
@@ -34,9 +33,9 @@ type world struct {
 	pods              []*pod
 	made              int
 
-	config   engine.PoolConfig
-	replicas int
-	truths   map[types.UID]*jobTruth
+	tenants []*tenant
+	villain villain
+	truths  map[types.UID]*jobTruth
 	// uids are the Jobs in the order in which they were made.
 	uids []types.UID
 
@@ -45,7 +44,9 @@ type world struct {
 	// odds are how likely each kind of trouble is, in this run.
 	odds    odds
 	healing bool
-	steps   []weighted
+	// wentBack: the epoch has.
+	wentBack bool
+	steps    []weighted
 
 	// violation is what should not be, empty as long as all is well.
 	violation string
@@ -80,11 +81,9 @@ func newWorld(ctx context.Context, seed uint64, verbose bool) *world {
 	w := &world{
 		ctx: ctx, seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), verbose: verbose,
 		now:    time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC),
-		truths: map[types.UID]*jobTruth{}, replicas: 3,
-		config: engine.PoolConfig{
-			Key: poolKey, UID: "pool", Capacity: 5, Aging: 300 * time.Second, Slots: slots, LostAfter: workerLost,
-		},
+		truths: map[types.UID]*jobTruth{},
 	}
+	w.populate()
 	w.history = &history{w: w, jobs: map[types.UID][]porcupine.Operation{}}
 	w.api.jobs.live, w.api.pods.live = map[string]*v1alpha1.Job{}, map[string]*podObject{}
 	w.api.lease.created = w.now
@@ -93,8 +92,10 @@ func newWorld(ctx context.Context, seed uint64, verbose bool) *world {
 	w.boot()
 	w.boot()
 	w.elect(w.operators[0])
-	for ordinal := range w.replicas {
-		w.createPod(ordinal)
+	for _, t := range w.tenants {
+		for ordinal := range t.replicas {
+			w.createPod(t, ordinal)
+		}
 	}
 	return w
 }
@@ -138,6 +139,12 @@ func (w *world) choose() {
 		{rare(12), w.calamity},
 		{20, w.electSome},
 		{6, w.haunt},
+	}
+	if w.plan.IntN(8) == 0 && !w.villain.mixed {
+		w.steps = append(w.steps, weighted{4, w.setBack})
+	}
+	if w.villain.exists {
+		w.steps = append(w.steps, weighted{10, w.turnSome}, weighted{60, w.forgeSome})
 	}
 }
 
