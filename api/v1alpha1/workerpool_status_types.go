@@ -147,3 +147,6 @@ const (
 
 // ReasonResetFailed is that of an event: a worker is replaced because its recycle.resetCommand has failed.
 const ReasonResetFailed = "ResetFailed"
+
+// ReasonWorkerChanged is that of an event: a worker is replaced because its label or its owner was changed by hand.
+const ReasonWorkerChanged = "WorkerChanged"

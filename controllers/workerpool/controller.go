@@ -38,7 +38,7 @@ import (
 type Engine interface {
 	// SetPool makes a pool known, or changes its settings. It may be repeated.
 	SetPool(pool engine.PoolConfig)
-	// SetWorkers tells which pods a pool has, all of them, as the cache shows them.
+	// SetWorkers tells which pods a pool has, all of them. One that is left out is gone for sure.
 	SetWorkers(key types.NamespacedName, workers []engine.WorkerPod)
 	// Pool returns a pool, and false if it is not known.
 	Pool(key types.NamespacedName) (Pool, bool)
@@ -165,9 +165,6 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		return conflictIsLater(err)
 	}
 	r.tellEngine(s)
-	if err := r.buryUnseen(ctx, s); err != nil {
-		return reconcile.Result{}, err
-	}
 	s.autoscale()
 	r.resetsFailed(s)
 	if err := r.execute(ctx, s, s.withinLimits(Plan(s.state()), r.agent)); err != nil {

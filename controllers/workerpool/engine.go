@@ -1,8 +1,6 @@
 package workerpool
 
 import (
-	"context"
-	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -48,7 +46,7 @@ func (r *Reconciler) tellEngine(s *scope) {
 		config.Limits, config.Requested = s.limits(), s.requested()
 	}
 	r.engine.SetPool(config)
-	r.engine.SetWorkers(s.key, s.workerPods())
+	r.tellWorkers(s)
 	p, ok := r.engine.Pool(s.key)
 	switch {
 	case !ok:
@@ -61,27 +59,15 @@ func (r *Reconciler) tellEngine(s *scope) {
 	s.snapshot = p.Snapshot()
 }
 
-// buryUnseen ends the lost workers that the cache does not show. Their pods may have come and gone between two
-// looks at it, so that nothing else ever tells; but only a live read proves that they are gone.
-func (r *Reconciler) buryUnseen(ctx context.Context, s *scope) error {
-	for uid, known := range s.snapshot.Pods {
-		if !known.Lost || slices.ContainsFunc(s.pods, func(pod *corev1.Pod) bool { return pod.UID == uid }) {
-			continue
-		}
-		ordinal, named := podspec.Ordinal(s.key.Name, known.Name)
-		if !named {
-			continue
-		}
-		pod, err := r.livePod(ctx, s, ordinal)
-		if err != nil {
-			return err
-		}
-		if p, ok := r.engine.Pool(s.key); ok && (pod == nil || pod.UID != uid) {
-			p.Gone(uid)
-			s.snapshot = p.Snapshot()
+// tellWorkers says which pods there are, and which are gone for sure.
+func (r *Reconciler) tellWorkers(s *scope) {
+	r.engine.SetWorkers(s.key, s.workerPods())
+	p, ok := r.engine.Pool(s.key)
+	for _, uid := range s.gone {
+		if ok {
+			p.Gone(uid) // it may have come and gone between two lists
 		}
 	}
-	return nil
 }
 
 func configOf(key types.NamespacedName, pool *v1alpha1.WorkerPool) engine.PoolConfig {
@@ -136,7 +122,7 @@ func (s *scope) workerPods() []engine.WorkerPod {
 			Name:        pod.Name,
 			Ordinal:     ordinalOf(s.pool, pod),
 			Started:     podspec.Started(pod),
-			Terminating: s.terminating(pod),
+			Terminating: s.terminating(pod) || s.stray(pod),
 			Terminated:  terminated(pod),
 			Death:       deathOf(pod),
 			Handler:     podspec.Handler(pod),

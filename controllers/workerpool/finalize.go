@@ -59,10 +59,13 @@ func (r *Reconciler) leave(ctx context.Context, key types.NamespacedName) (recon
 	if err != nil {
 		return reconcile.Result{}, err
 	}
-	r.engine.SetWorkers(key, s.workerPods())
+	r.tellWorkers(s)
 	if len(s.workers()) == 0 {
 		r.memories.forget(key)
 		return reconcile.Result{}, nil
+	}
+	if err := r.execute(ctx, s, Plan(State{Workers: s.workers()})); err != nil {
+		return reconcile.Result{}, err
 	}
 	return again(s.waits...), nil
 }

@@ -25,8 +25,10 @@ type scope struct {
 	// hash is that of the present template.
 	hash string
 	now  time.Time
-	// pods of the pool as the cache shows them, by ordinal.
-	pods     []*corev1.Pod
+	// pods of the pool as the cache shows them, and as live reads show those that it does not, by ordinal.
+	pods []*corev1.Pod
+	// gone are those that the engine knows, and of which a live read says that nothing runs any more.
+	gone     []types.UID
 	memory   *memory
 	snapshot engine.PoolSnapshot
 	// target is the number of workers wanted of a pool with autoscaling.
@@ -54,6 +56,9 @@ func (r *Reconciler) observe(ctx context.Context, pool *v1alpha1.WorkerPool) (*s
 			cached[pod.UID] = true
 			s.pods = append(s.pods, pod)
 		}
+	}
+	if err := r.findUnseen(ctx, s, cached); err != nil {
+		return nil, err
 	}
 	slices.SortFunc(s.pods, func(a, b *corev1.Pod) int { return ordinalOf(pool, a) - ordinalOf(pool, b) })
 	s.memory.observe(cached)
@@ -187,6 +192,7 @@ func (s *scope) worker(pod *corev1.Pod) Worker {
 		Busy:        known.Busy || ready && !known.Connected,
 		Lost:        known.Lost,
 		GivenUp:     s.memory.givenUp[pod.UID],
+		Stray:       s.stray(pod),
 		Terminating: s.terminating(pod),
 		Terminated:  terminated(pod),
 	}

@@ -173,7 +173,7 @@ func (f *fixture) setStatus(name string, status corev1.PodStatus) {
 func (f *fixture) ready(names ...string) {
 	f.t.Helper()
 	for _, name := range names {
-		f.engine.setPod(f.pod(name), engine.PodSnapshot{Connected: true})
+		f.engine.setPod(f.pod(name), engine.PodSnapshot{Name: name, Connected: true})
 		f.setStatus(name, corev1.PodStatus{
 			Phase:      corev1.PodRunning,
 			Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}},
