@@ -56,7 +56,7 @@ func Setup(
 	ctx context.Context, mgr ctrl.Manager, eng *engine.Engine, out *Outbox, agent podspec.Agent, ready func(context.Context) error,
 ) (*workerpool.Reconciler, error) {
 	live := tolerant.Reader{Reader: mgr.GetAPIReader()}
-	jobs := &job.Reconciler{Client: mgr.GetClient(), Live: live, Engine: eng}
+	jobs := &job.Reconciler{Client: mgr.GetClient(), Live: live, Engine: ours{eng, mgr.GetClient(), agent.Installation}}
 	if err := jobs.SetupWithManager(mgr, &out.Jobs, ready); err != nil {
 		return nil, err
 	}
@@ -65,12 +65,12 @@ func Setup(
 	if err := invalid.SetupWithManager(mgr); err != nil {
 		return nil, err
 	}
-	expiry := &job.ExpiryReconciler{Client: mgr.GetClient(), Counter: eng, Clock: realClock}
+	expiry := &job.ExpiryReconciler{Client: mgr.GetClient(), Counter: eng, Clock: realClock, Installation: agent.Installation}
 	if err := expiry.SetupWithManager(mgr); err != nil {
 		return nil, err
 	}
 	retention := &job.RetentionReconciler{
-		Client: mgr.GetClient(), Counter: eng, Clock: realClock, Interval: retentionInterval,
+		Client: mgr.GetClient(), Counter: eng, Clock: realClock, Interval: retentionInterval, Installation: agent.Installation,
 	}
 	if err := retention.SetupWithManager(mgr); err != nil {
 		return nil, err
@@ -81,9 +81,9 @@ func Setup(
 }
 
 // Load fills the engine from the cache: pools and their workers first, then what they are to run.
-func Load(ctx context.Context, c client.Reader, pools *workerpool.Reconciler, eng *engine.Engine) error {
+func Load(ctx context.Context, c client.Reader, pools *workerpool.Reconciler, eng *engine.Engine, installation string) error {
 	if err := pools.Load(ctx); err != nil {
 		return err
 	}
-	return job.Load(ctx, c, eng)
+	return job.Load(ctx, c, ours{eng, c, installation})
 }

@@ -1,8 +1,6 @@
 package workerpool
 
 import (
-	"context"
-	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -44,7 +42,7 @@ func (p inMemoryPool) Gone(pod types.UID) {
 // tellEngine says what the pool and its pods are like, and takes back what they do.
 func (r *Reconciler) tellEngine(s *scope) {
 	r.engine.SetPool(s.config())
-	r.engine.SetWorkers(s.key, s.workerPods())
+	r.tellWorkers(s)
 	p, ok := r.engine.Pool(s.key)
 	switch {
 	case !ok:
@@ -75,27 +73,15 @@ func (s *scope) config() engine.PoolConfig {
 	return config
 }
 
-// buryUnseen ends the lost workers that the cache does not show. Their pods may have come and gone between two
-// looks at it, so that nothing else ever tells; but only a live read proves that they are gone.
-func (r *Reconciler) buryUnseen(ctx context.Context, s *scope) error {
-	for uid, known := range s.snapshot.Pods {
-		if !known.Lost || slices.ContainsFunc(s.pods, func(pod *corev1.Pod) bool { return pod.UID == uid }) {
-			continue
-		}
-		ordinal, named := podspec.Ordinal(s.key.Name, known.Name)
-		if !named {
-			continue
-		}
-		pod, err := r.livePod(ctx, s, ordinal)
-		if err != nil {
-			return err
-		}
-		if p, ok := r.engine.Pool(s.key); ok && (pod == nil || pod.UID != uid) {
-			p.Gone(uid)
-			s.snapshot = p.Snapshot()
+// tellWorkers says which pods there are, and which are gone for sure.
+func (r *Reconciler) tellWorkers(s *scope) {
+	r.engine.SetWorkers(s.key, s.workerPods())
+	p, ok := r.engine.Pool(s.key)
+	for _, uid := range s.gone {
+		if ok {
+			p.Gone(uid) // it may have come and gone between two lists
 		}
 	}
-	return nil
 }
 
 func configOf(key types.NamespacedName, pool *v1alpha1.WorkerPool) engine.PoolConfig {
@@ -150,7 +136,7 @@ func (s *scope) workerPods() []engine.WorkerPod {
 			Name:        pod.Name,
 			Ordinal:     ordinalOf(s.pool, pod),
 			Started:     podspec.Started(pod),
-			Terminating: s.terminating(pod),
+			Terminating: s.terminating(pod) || s.stray(pod),
 			Terminated:  terminated(pod),
 			Death:       deathOf(pod),
 			Handler:     podspec.Handler(pod),

@@ -12,6 +12,8 @@ import (
 const (
 	actionCreate  = "CreateWorker"
 	actionReplace = "ReplaceWorker"
+
+	actionLeaveAlone = "LeaveAlone"
 )
 
 // workerLost says that a worker is replaced that was not heard of. Of workers that are lost at the same time the
@@ -19,6 +21,13 @@ const (
 func (r *Reconciler) workerLost(pool *v1alpha1.WorkerPool, pod *corev1.Pod) {
 	r.recorder.Eventf(pool, pod, corev1.EventTypeWarning, v1alpha1.ReasonWorkerLost, actionReplace,
 		"Worker %s was not heard of for too long and is replaced.", pod.Name)
+}
+
+// workerStray says that a worker is replaced whose label or owner was changed.
+func (r *Reconciler) workerStray(pool *v1alpha1.WorkerPool, pod *corev1.Pod) {
+	r.recorder.Eventf(pool, pod, corev1.EventTypeWarning, v1alpha1.ReasonWorkerChanged, actionReplace,
+		"Worker %s is replaced, because its label %s or its owner was changed. It takes no more Jobs, and goes when those that it runs have ended.",
+		pod.Name, v1alpha1.LabelPool)
 }
 
 // resetsFailed says, once of each worker, that it is replaced because it could not be reset.

@@ -73,6 +73,9 @@ func (r *Reconciler) removeBatch(ctx context.Context, s *scope, batch []Intent) 
 			s.memory.givenUp[intent.UID] = true
 			r.workerLost(s.pool, pods[i])
 		}
+		if intent.Reason == strayReason {
+			r.workerStray(s.pool, pods[i])
+		}
 		log.FromContext(ctx).V(1).Info("Deleted worker pod", "Pod", klog.KObj(pods[i]), "reason", intent.Reason)
 	}
 	return errors.Join(errs...)

@@ -22,6 +22,8 @@ type memory struct {
 	deleted map[types.UID]bool
 	// givenUp are pods that were deleted because they were lost.
 	givenUp map[types.UID]bool
+	// unseen are pods that the engine knows and the cache does not show.
+	unseen map[types.UID]*unseen
 	// resetFailed are pods of which it was told that they could not be reset.
 	resetFailed map[types.UID]bool
 	// taken are ordinals whose names others' pods have, and when that was seen last.
@@ -71,7 +73,7 @@ func newMemory(pool types.UID) *memory {
 	}
 }
 
-// observe drops what the cache shows by now.
+// observe drops what the cache shows by now, and what is known of pods that are gone.
 func (m *memory) observe(cached map[types.UID]bool) {
 	for uid := range cached {
 		delete(m.created, uid)

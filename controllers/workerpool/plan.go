@@ -37,6 +37,8 @@ type Worker struct {
 	Lost bool
 	// GivenUp: it was lost, and has been deleted for that.
 	GivenUp bool
+	// Stray: its label or its owner was changed, so it is not the pool's any more.
+	Stray bool
 	// Terminating: it is being deleted.
 	Terminating bool
 	// Terminated: it has ended by itself and will not come back.
@@ -44,7 +46,9 @@ type Worker struct {
 }
 
 // live tells whether the pool still counts on the worker.
-func (w Worker) live() bool { return !w.Terminating && !w.Terminated && !w.Lost && !w.GivenUp }
+func (w Worker) live() bool {
+	return !w.Stray && !w.Terminating && !w.Terminated && !w.Lost && !w.GivenUp
+}
 
 // Action is what to do with a worker.
 type Action string
@@ -58,6 +62,9 @@ const (
 	// GiveUp deletes the worker with hardly any grace.
 	GiveUp Action = "give up"
 )
+
+// strayReason is why a stray is deleted.
+const strayReason = "not the pool's any more"
 
 // Intent is one thing to do, and why.
 type Intent struct {
@@ -86,6 +93,8 @@ func Plan(s State) []Intent {
 			intents = append(intents, w.remove(GiveUp, "lost"))
 		case w.Terminated && !w.Terminating:
 			intents = append(intents, w.remove(Delete, "ended"))
+		case w.Stray && !w.Terminating:
+			intents = append(intents, w.remove(Delete, strayReason))
 		}
 	}
 	surplus, rest := splitSurplus(live, s.limit(live))

@@ -28,8 +28,10 @@ type scope struct {
 	// hash is that of the present template.
 	hash string
 	now  time.Time
-	// pods of the pool as the cache shows them, by ordinal.
-	pods     []*corev1.Pod
+	// pods of the pool as the cache shows them, and as live reads show those that it does not, by ordinal.
+	pods []*corev1.Pod
+	// gone are those that the engine knows, and of which a live read says that nothing runs any more.
+	gone     []types.UID
 	memory   *memory
 	snapshot engine.PoolSnapshot
 	// target is the number of workers wanted of a pool with autoscaling.
@@ -53,10 +55,13 @@ func (r *Reconciler) observe(ctx context.Context, pool *v1alpha1.WorkerPool) (*s
 	}
 	cached := map[types.UID]bool{}
 	for i := range list.Items {
-		if pod := &list.Items[i]; isWorker(pool, pod) {
+		if pod := &list.Items[i]; isNamed(pool, pod) { // a stray too, where the cache still shows it
 			cached[pod.UID] = true
 			s.pods = append(s.pods, pod)
 		}
+	}
+	if err := r.findUnseen(ctx, s, cached); err != nil {
+		return nil, err
 	}
 	slices.SortFunc(s.pods, func(a, b *corev1.Pod) int { return ordinalOf(pool, a) - ordinalOf(pool, b) })
 	s.memory.observe(cached)
@@ -65,8 +70,20 @@ func (r *Reconciler) observe(ctx context.Context, pool *v1alpha1.WorkerPool) (*s
 
 // isWorker tells whether a pod is a worker of the pool: made by it and not changed by hand since.
 func isWorker(pool *v1alpha1.WorkerPool, pod *corev1.Pod) bool {
+	return isNamed(pool, pod) && metav1.IsControlledBy(pod, pool) && pod.Labels[v1alpha1.LabelPool] == pool.Name && sameInstallation(pool, pod)
+}
+
+// isNamed tells whether a pod has the name of a worker of the pool.
+func isNamed(pool *v1alpha1.WorkerPool, pod *corev1.Pod) bool {
 	_, named := podspec.Ordinal(pool.Name, pod.Name)
-	return named && metav1.IsControlledBy(pod, pool) && pod.Labels[v1alpha1.LabelPool] == pool.Name
+	return named
+}
+
+// sameInstallation tells whether the operator that has made a pod is the one that the pool belongs to. Pods that do not
+// say are from before there were installations.
+func sameInstallation(pool *v1alpha1.WorkerPool, pod *corev1.Pod) bool {
+	made := pod.Labels[v1alpha1.Installation]
+	return made == "" || pool.InstalledBy(made)
 }
 
 // ordinalOf a pod that is a worker of the pool.
@@ -205,6 +222,7 @@ func (s *scope) worker(pod *corev1.Pod) Worker {
 		Busy:        known.Busy || ready && !known.Connected,
 		Lost:        known.Lost,
 		GivenUp:     s.memory.givenUp[pod.UID],
+		Stray:       s.stray(pod),
 		Terminating: s.terminating(pod),
 		Terminated:  terminated(pod),
 	}

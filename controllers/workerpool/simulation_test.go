@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -43,6 +44,11 @@ type world struct {
 	uids map[string]int
 	// does is what the engine says that workers do.
 	does map[types.UID]engine.PodSnapshot
+	// told is what the engine was last told of the pods.
+	told []engine.WorkerPod
+	// down is the error of each live read; nil if there is none. gets counts them.
+	down error
+	gets atomic.Int64
 	log  []string
 }
 
@@ -169,7 +175,7 @@ func (w *world) ready(name string) {
 	running := corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
 	pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: podspec.JobContainer(pod).Name, State: running}}
 	w.pods[name] = pod
-	w.does[pod.UID] = engine.PodSnapshot{Connected: true}
+	w.set(name, engine.PodSnapshot{Connected: true})
 }
 
 // allReady makes all pods ready that are not going.
@@ -183,7 +189,10 @@ func (w *world) allReady() {
 }
 
 // set changes what a worker does.
-func (w *world) set(name string, is engine.PodSnapshot) { w.does[w.pods[name].UID] = is }
+func (w *world) set(name string, is engine.PodSnapshot) {
+	is.Name = name
+	w.does[w.pods[name].UID] = is
+}
 
 // end makes a pod end by itself.
 func (w *world) end(name string) {
@@ -234,14 +243,14 @@ func (w *world) live() []string {
 
 // The world is the engine of its Reconciler.
 
-func (w *world) SetPool(engine.PoolConfig)                           {}
-func (w *world) SetWorkers(types.NamespacedName, []engine.WorkerPod) {}
-func (w *world) Pool(types.NamespacedName) (Pool, bool)              { return w, true }
-func (w *world) Start() error                                        { return nil }
-func (w *world) Close()                                              {}
-func (w *world) Gone(types.UID)                                      {}
-func (w *world) Drain(types.UID)                                     {}
-func (w *world) Snapshot() engine.PoolSnapshot                       { return engine.PoolSnapshot{Pods: w.does} }
+func (w *world) SetPool(engine.PoolConfig)                                  {}
+func (w *world) SetWorkers(_ types.NamespacedName, pods []engine.WorkerPod) { w.told = pods }
+func (w *world) Pool(types.NamespacedName) (Pool, bool)                     { return w, true }
+func (w *world) Start() error                                               { return nil }
+func (w *world) Close()                                                     {}
+func (w *world) Gone(types.UID)                                             {}
+func (w *world) Drain(types.UID)                                            {}
+func (w *world) Snapshot() engine.PoolSnapshot                              { return engine.PoolSnapshot{Pods: w.does} }
 
 func (w *world) add(pod *corev1.Pod) { w.pods[pod.Name] = pod }
 func notFound(name string) error     { return apierrors.NewNotFound(pods, name) }
@@ -264,8 +273,12 @@ func (c *worldClient) List(_ context.Context, list client.ObjectList, _ ...clien
 }
 
 func (c *worldClient) Get(_ context.Context, key client.ObjectKey, o client.Object, _ ...client.GetOption) error {
+	c.world.gets.Add(1)
 	pod := c.world.pods[key.Name]
-	if pod == nil {
+	switch {
+	case c.world.down != nil:
+		return c.world.down
+	case pod == nil:
 		return notFound(key.Name)
 	}
 	pod.DeepCopyInto(o.(*corev1.Pod))

@@ -35,7 +35,7 @@ func TestMain(m *testing.M) { os.Exit(testutil.Run(m, &env)) }
 // patience is how long a test waits for what should come within a moment.
 const patience = 10 * time.Second
 
-var agent = podspec.Agent{Image: "workerpool:test", Addresses: []string{"10.0.0.1:443"}, CA: "ca"}
+var agent = podspec.Agent{Installation: "test", Image: "workerpool:test", Addresses: []string{"10.0.0.1:443"}, CA: "ca"}
 
 // fixture is a running controller of the pools in one namespace.
 type fixture struct {
@@ -173,7 +173,7 @@ func (f *fixture) setStatus(name string, status corev1.PodStatus) {
 func (f *fixture) ready(names ...string) {
 	f.t.Helper()
 	for _, name := range names {
-		f.engine.setPod(f.pod(name), engine.PodSnapshot{Connected: true})
+		f.engine.setPod(f.pod(name), engine.PodSnapshot{Name: name, Connected: true})
 		f.setStatus(name, corev1.PodStatus{
 			Phase:      corev1.PodRunning,
 			Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}},

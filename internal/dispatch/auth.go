@@ -88,8 +88,9 @@ func (a *TokenAuthenticator) Authenticate(ctx context.Context, token string) (Id
 	if err != nil {
 		return Identity{}, err
 	}
+	// A pod whose label was taken off is let in: what it runs may end. The controller has it take nothing new.
 	owner := metav1.GetControllerOf(pod)
-	if owner == nil || owner.Kind != "WorkerPool" || !ours(owner.APIVersion) {
+	if owner == nil || owner.Kind != "WorkerPool" || !ours(owner.APIVersion) || !named(pod, owner) {
 		return Identity{}, grpcstatus.Error(codes.PermissionDenied, "the pod is not a worker")
 	}
 	return Identity{
@@ -152,6 +153,12 @@ func (a *TokenAuthenticator) pod(ctx context.Context, name types.NamespacedName,
 		return nil, grpcstatus.Error(codes.PermissionDenied, "the pod does not exist any more")
 	}
 	return nil, grpcstatus.Errorf(codes.Unavailable, "the pod can't be read now: %v", err)
+}
+
+// named tells whether a pod has the name of a worker of its owner. The controller makes no others.
+func named(pod *corev1.Pod, owner *metav1.OwnerReference) bool {
+	_, ok := podspec.Ordinal(owner.Name, pod.Name)
+	return ok
 }
 
 func ours(apiVersion string) bool {

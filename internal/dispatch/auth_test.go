@@ -141,6 +141,10 @@ func TestAuthenticate(t *testing.T) {
 		},
 		"a pod that can't be read": {func(c *cluster) { c.cached, c.liveErr = nil, down }, codes.Unavailable},
 		"a pod of nobody":          {func(c *cluster) { c.cached.OwnerReferences = nil }, codes.PermissionDenied},
+		"a pod with a name that no worker of its pool has": {
+			func(c *cluster) { c.cached.OwnerReferences[0].Name = "other" }, codes.PermissionDenied,
+		},
+		"a worker whose label was taken off": {func(c *cluster) { c.cached, c.live.Labels = nil, nil }, codes.OK},
 		"a pod of a ReplicaSet": {
 			func(c *cluster) { c.cached.OwnerReferences[0].Kind = "ReplicaSet" }, codes.PermissionDenied,
 		},

@@ -44,6 +44,7 @@ func (w *world) status(uid types.UID) *v1alpha1.JobStatus { return &w.jobs[uid].
 func (w *world) turn() {
 	for range 5 {
 		w.agents()
+		w.bury()
 		w.lookAll()
 		w.storeDue()
 	}

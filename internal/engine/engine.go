@@ -195,8 +195,9 @@ func (e *Engine) SetPool(config PoolConfig) {
 	p.match()
 }
 
-// SetWorkers tells which pods a pool has, all of them, as the cache shows them. A pod that was among
-// them and is not any more is gone for good, and so is what it ran.
+// SetWorkers tells which pods a pool has, all of them. A pod that was among them and is not any more is gone for good,
+// and so is what it ran: its tasks may run again at once. So whoever leaves out a pod has proved that it is gone; that
+// a cache does not show it proves nothing.
 func (e *Engine) SetWorkers(key types.NamespacedName, pods []WorkerPod) {
 	e.enter()
 	defer e.leave()

@@ -125,35 +125,32 @@ func (p *pool) counted(processed uint64) {
 	}
 }
 
-// setPods takes over the list of the pool's pods.
+// setPods takes over the list of the pool's pods. It takes a time that grows with their number alone: all other pools
+// wait meanwhile.
 func (p *pool) setPods(pods []WorkerPod) {
-	present := make(map[types.UID]bool, len(pods))
+	running := make(map[types.UID]bool, len(pods))
 	for _, pod := range pods {
-		present[pod.UID] = true
 		if pod.Terminated {
 			continue
 		}
+		running[pod.UID] = true
 		p.worker(pod.UID, pod.Name).setPod(pod)
 	}
-	for _, w := range p.byOrdinal() {
-		// A pod that the cache has not shown yet may have a session already: it is not gone.
-		if w.listed && (!present[w.uid] || terminated(pods, w.uid)) {
-			w.gone()
+	var ended []*podWorker
+	for _, w := range p.workers {
+		// A pod that no list has had yet may have a session already: it is not gone.
+		if w.listed && !running[w.uid] {
+			ended = append(ended, w)
 		}
+	}
+	slices.SortFunc(ended, compareWorkers)
+	for _, w := range ended {
+		w.gone()
 	}
 	if !p.listed {
 		p.listed = true
 		p.await(pods)
 	}
-}
-
-func terminated(pods []WorkerPod, uid types.UID) bool {
-	for i := range pods {
-		if pods[i].UID == uid {
-			return pods[i].Terminated
-		}
-	}
-	return false
 }
 
 // await notes which workers may hold work of an earlier leader.
@@ -227,9 +224,11 @@ func (p *pool) abandon() {
 
 // byOrdinal are the workers in an order that does not depend on chance.
 func (p *pool) byOrdinal() []*podWorker {
-	return slices.SortedFunc(maps.Values(p.workers), func(a, b *podWorker) int {
-		return cmp.Or(cmp.Compare(a.id, b.id), cmp.Compare(a.uid, b.uid))
-	})
+	return slices.SortedFunc(maps.Values(p.workers), compareWorkers)
+}
+
+func compareWorkers(a, b *podWorker) int {
+	return cmp.Or(cmp.Compare(a.id, b.id), cmp.Compare(a.uid, b.uid))
 }
 
 // offer puts the workers back in line that have rested, and ends what no worker runs any more.

@@ -203,8 +203,7 @@ func (t *task) noteStarted(ago time.Duration) {
 	t.job.publish()
 }
 
-// adopt takes over what the Job's stored status has as running, as long as the workers are there that may
-// run it.
+// adopt takes over what the Job's stored status has as running.
 func (j *job) adopt(stored *v1alpha1.JobStatus) {
 	if recorded := stored.Attempt; recorded != nil {
 		index := int32(0)
@@ -241,22 +240,18 @@ func (j *job) adopt(stored *v1alpha1.JobStatus) {
 	}
 }
 
-// adoptAttempt books an attempt on its worker. If that is gone, so is the attempt.
+// adoptAttempt books an attempt on its worker. That no list of pods has the worker does not prove that nothing runs there:
+// whoever makes the lists finds it in the snapshot, and says so once it is gone.
 func (j *job) adoptAttempt(a *attempt, pod types.UID, name string) {
 	t := j.task(a.token.Index)
 	t.know(a.token)
 	w := j.pool.workers[pod]
-	if w == nil && !j.pool.listed {
+	if w == nil {
 		w = j.pool.worker(pod, name)
-		w.listed = true // it is gone if the list does not have it
+		w.since = j.engine().now
+		j.engine().out.PoolChanged(j.pool.config.Key)
 	}
-	if w != nil {
-		w.take(t, a)
-		return
-	}
-	j.unqueue(t) // it ran
-	a.worker = newPodWorker(j.pool, pod, name)
-	j.pool.meter.Ended(t.loseWorker(a), 0)
+	w.take(t, a)
 }
 
 // retryLater has a task tried again after a while.

@@ -2,6 +2,9 @@ package engine
 
 import (
 	"testing"
+	"time"
+
+	"github.com/workerpool-dev/workerpool/api/v1alpha1"
 )
 
 // A worker that does not start what it is sent must not be sent it again and again, as fast as the
@@ -139,13 +142,14 @@ func TestAPodThatNoListHasShownIsGoneWhenThatIsSaid(t *testing.T) {
 		t.Fatal("the Job does not run on the new pod")
 	}
 	w.drop(p)
-	p.gone, p.running = true, nil
-	w.listPods()
+	w.engine.SetWorkers(poolKey, []WorkerPod{w.podOf(known)})
 	w.connect(known)
-	w.live(workerLost)
+	w.now = w.now.Add(workerLost)
+	w.engine.Tick()
 	if s := w.pool().Snapshot().Pods[p.uid]; !s.Lost || s.Name != string(p.uid) {
-		t.Fatalf("the pod that is gone: %+v, want it to be lost", s)
+		t.Fatalf("the pod that no list has shown: %+v, want it to be lost", s)
 	}
+	p.gone, p.running = true, nil
 	w.wantRuns(uid)
 
 	worker, _ := w.pool().Worker(p.uid)
@@ -182,5 +186,61 @@ func TestNothingIsSentToAWorkerBeforeTheAPIServerKnowsThatItHasStarted(t *testin
 	list()
 	if len(early.inbox) != 1 || len(early.inbox[0].Assignments) != 1 {
 		t.Errorf("was sent %+v once its pod has started, want one assignment", early.inbox)
+	}
+}
+
+// Whoever takes a label off a pod takes it out of every list, also while no operator looks. What runs there goes on.
+func TestWhatIsRecordedOnAPodThatNoListHasRunsAgainOnlyOnceThePodIsGone(t *testing.T) {
+	for name, spec := range map[string]func(*v1alpha1.JobSpec){"at least once": func(*v1alpha1.JobSpec) {}, "at most once": atMostOnce} {
+		t.Run(name, func(t *testing.T) {
+			w, p := lone(t)
+			uid := w.runJob(spec)
+			w.live(time.Second)
+			w.wantState(uid, v1alpha1.JobRunning, "")
+			w.drop(p)
+			p.hidden = true
+			w.lead()
+			w.join()
+			w.live(workerLost / 2)
+			w.wantState(uid, v1alpha1.JobRunning, "")
+			if w.jobs[uid].starts[0] != 1 {
+				t.Fatalf("started %d times while its pod is there", w.jobs[uid].starts[0])
+			}
+			if s := w.pool().Snapshot().Pods[p.uid]; !s.Busy || s.Name != string(p.uid) {
+				t.Errorf("the pod is %+v, want it to be known and busy", s)
+			}
+
+			p.gone, p.running = true, nil
+			w.turn()
+			if name == "at most once" {
+				w.wantState(uid, v1alpha1.JobFailed, v1alpha1.ReasonInterrupted)
+				return
+			}
+			w.wantRuns(uid, 0)
+		})
+	}
+}
+
+// All pools wait while the workers of one are told. The API allows 10,000 of them.
+func TestTellingOfWorkersTakesNoLongerPerWorkerWhereThereAreMany(t *testing.T) {
+	fastest := func(n int) time.Duration {
+		w := newWorld(t, 1)
+		w.pods = nil
+		for range n {
+			w.addPod()
+		}
+		w.listPods()
+		best := time.Hour
+		for range 5 {
+			began := time.Now()
+			w.listPods()
+			best = min(best, time.Since(began))
+		}
+		return best
+	}
+	const few, many = 1000, 16_000
+	short, long := fastest(few), fastest(many)
+	if ratio := float64(long) / float64(short); ratio > 4*many/few {
+		t.Errorf("%d workers take %v and %d take %v: %.0f times as long", few, short, many, long, ratio)
 	}
 }

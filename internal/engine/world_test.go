@@ -85,6 +85,8 @@ type simPod struct {
 	gone        bool
 	// old: its agent is of the version before, and has no proofs.
 	old bool
+	// hidden: no list has it, though it is there.
+	hidden bool
 
 	instance int
 	session  *simSession
@@ -393,11 +395,29 @@ func (w *world) addPod() {
 func (w *world) listPods() {
 	var pods []WorkerPod
 	for _, p := range w.pods {
-		if !p.gone {
+		if !p.gone && !p.hidden {
 			pods = append(pods, w.podOf(p))
 		}
 	}
 	w.engine.SetWorkers(poolKey, pods)
+	w.bury()
+}
+
+// bury ends the workers of pods that are gone and that no list has had, as the controller does after a live read.
+func (w *world) bury() {
+	pool, ok := w.engine.Manager(poolKey)
+	if !ok {
+		return
+	}
+	known := pool.Snapshot().Pods
+	for _, p := range w.pods {
+		if _, is := known[p.uid]; !is || !p.gone {
+			continue
+		}
+		if worker, ok := pool.Worker(p.uid); ok {
+			worker.Gone()
+		}
+	}
 }
 
 func (w *world) podOf(p *simPod) WorkerPod {
@@ -682,6 +702,7 @@ func (w *world) carryOut(uid types.UID, fault int) {
 }
 
 func (w *world) look() {
+	w.bury()
 	if w.opened {
 		w.opened = false
 		for _, uid := range w.jobUIDs() {

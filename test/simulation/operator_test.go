@@ -357,7 +357,7 @@ func (op *operator) reconcilePool(t *tenant) {
 func (op *operator) buryUnseen(p *engine.Manager, snapshot engine.PoolSnapshot) {
 	for uid, known := range snapshot.Pods {
 		cached := op.pods.live[known.Name]
-		if !known.Lost || cached != nil && cached.uid == uid || op.cut {
+		if cached != nil && cached.uid == uid || op.cut {
 			continue
 		}
 		live := op.w.api.pods.live[known.Name]
