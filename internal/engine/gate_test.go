@@ -203,6 +203,30 @@ func TestAnOldAgentCantClaimAJobThatRunsAtMostOnce(t *testing.T) {
 	}
 }
 
+// An agent that keeps proofs has one of all that an earlier leader has given it.
+func TestAWaitingJobCantBeClaimedWithoutAProof(t *testing.T) {
+	f := newForger(t, false, false)
+	f.drop(f.honest)
+	uid := f.create(command())
+	f.wantRefused(Token{Job: uid, Try: 1}, false)
+	f.connect(f.honest)
+	f.turn()
+	f.wantRuns(uid, 0)
+}
+
+func TestSumsStopAtTheirBounds(t *testing.T) {
+	for _, c := range [][3]int64{
+		{1, 2, 3}, {maxMeasure, 1, maxMeasure}, {math.MaxInt64, math.MaxInt64, maxMeasure}, {math.MinInt64, 5, 5}, {maxMeasure - 1, 1, maxMeasure},
+	} {
+		if got := sum(c[0], c[1]); got != c[2] {
+			t.Errorf("sum of %d and %d is %d, want %d", c[0], c[1], got, c[2])
+		}
+	}
+	if next(math.MaxInt32) != math.MaxInt32 || next(-1) != 0 || next(1) != 2 {
+		t.Error("next is not one more, up to the most")
+	}
+}
+
 // The Lease was edited, or etcd restored from a backup.
 func TestWhenTheEpochGoesBackWhatRunsGoesOnAndOneMoreTryCounts(t *testing.T) {
 	w, p := lone(t)
@@ -394,6 +418,9 @@ func TestAClaimThatNamesAJobWronglyDoesNotEndIt(t *testing.T) {
 		t.Fatalf("asked to look at %v", looks)
 	}
 	f.engine.Absent(looks[0]) // by this name there is none
+	if j := f.engine.jobs[uid]; j == nil || j.cancelled {
+		t.Error("it is cancelled")
+	}
 	f.turn()
 	f.wantRuns(uid, 0)
 
