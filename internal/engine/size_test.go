@@ -427,3 +427,23 @@ func TestTheSizeIsThatOfWhatIsFilledIn(t *testing.T) {
 		}
 	})
 }
+
+// The API server has a Job of almost 1.5 MiB: not even that it does not fit can be stored.
+func TestAJobThatLeavesNoRoomForAnyStatusIsLeftAlone(t *testing.T) {
+	w, p := lone(t)
+	w.bytes = 1_571_800
+	uid := w.create(command())
+	w.idle(waitingDue)
+	w.refuse(uid)
+	if s := w.writes[uid].Status; s.State != v1alpha1.JobFailed {
+		t.Fatalf("to be stored: %s", describeStatus(&s))
+	}
+	w.refuse(uid)
+	for range 10 {
+		w.submit(uid)
+		w.live(time.Minute)
+	}
+	if len(p.assigned) != 0 || w.jobs[uid].writes != 0 || len(w.writes) != 0 || w.pool().Snapshot().Active != 0 {
+		t.Errorf("%d were sent, %d writes", len(p.assigned), w.jobs[uid].writes)
+	}
+}

@@ -308,4 +308,3 @@ func refusals(t *testing.T, w interface {
 	}
 	return families[0].GetMetric()[0].GetCounter().GetValue()
 }
-
