@@ -102,7 +102,7 @@ func storedAtMost(job *v1alpha1.Job) int {
 		f := &job.ManagedFields[i]
 		n += 64
 		if add(f.Manager, f.APIVersion, f.Subresource); f.FieldsV1 != nil {
-			n += len(f.FieldsV1.Raw)
+			n += len(f.FieldsV1.GetRawString())
 		}
 	}
 	return n*maxEscape + elsewhere

@@ -26,7 +26,7 @@ func TestTheCacheKnowsHowLargeALargeJobIs(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			j := testutil.MakeJob("ns", "demo", "pool").Command("cat").Stdin(c.stdin).Obj()
 			j.Annotations = map[string]string{bytesAnnotation: "7"} // as a user may write
-			j.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "kubectl", FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:spec":{}}`)}}}
+			j.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: "kubectl", FieldsV1: metav1.NewFieldsV1(`{"f:spec":{}}`)}}
 			j.Status.Message = "of no matter"
 			bare := j.DeepCopy()
 			bare.Status = v1alpha1.JobStatus{}
@@ -67,7 +67,7 @@ func TestNoJobIsLargerThanItIsTakenFor(t *testing.T) {
 		job.Finalizers = texts("finalizers")
 		job.OwnerReferences = []metav1.OwnerReference{{APIVersion: text("api"), Kind: text("kind"), Name: text("owner"), UID: types.UID(text("uid"))}}
 		raw := `{"f:` + strings.Repeat("x", 1000) + `":{}}`
-		job.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: text("manager"), FieldsV1: &metav1.FieldsV1{Raw: []byte(raw)}}}
+		job.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: text("manager"), FieldsV1: metav1.NewFieldsV1(raw)}}
 		most := storedAtMost(job) - elsewhere
 		if stored := storedBytes(job) - storedBytes(testutil.MakeJob("ns", "demo", "pool").Obj()); stored > most+1000 {
 			t.Fatalf("%d bytes, and at most %d were expected", stored, most)

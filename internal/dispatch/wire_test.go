@@ -306,7 +306,11 @@ func TestAnAgentThatDoesNotReadIsDisconnected(t *testing.T) {
 		}
 	}
 	s.Send(cmd)
-	<-s.closed
+	select {
+	case <-s.closed:
+	default:
+		t.Fatal("it is sent ever more")
+	}
 	s.Close("again")
 	if s.reason != "the agent does not take what it is sent" {
 		t.Errorf("reason %q", s.reason)

@@ -104,7 +104,7 @@ func begin(j *job, on func(i int32) *podWorker) {
 		case i >= j.size-min(j.size, 4000):
 			tk := j.task(i)
 			tk.retries, tk.settled.Try = 1<<31-1, 1<<31-1
-			if i >= j.size-min(j.size, 2000) {
+			if i%2 == 0 || j.size < 4000 {
 				tk.attempt = &attempt{worker: on(i), started: j.engine().now}
 			}
 		case i%2 == 0:
@@ -153,8 +153,7 @@ func TestWhatIsStoredOfTasksIsWithinTheBoundsOfTheAPI(t *testing.T) {
 	for name, on := range workersOf(worst(t, command(), "x")) {
 		j := worst(t, command(completions(100_000)), "x")
 		begin(j, on)
-		j.version++
-		j.compose()
+		j.write(0)
 		s := &j.object.Status
 		if len(s.RetriedIndexes) > 65536 || len(s.RunningIndexes) > 1000 || strings.HasSuffix(s.RetriedIndexes, ",") {
 			t.Errorf("%s: retried %d bytes, running %d parts", name, len(s.RetriedIndexes), len(s.RunningIndexes))
@@ -427,4 +426,24 @@ func TestTheSizeIsThatOfWhatIsFilledIn(t *testing.T) {
 			t.Fatalf("the form has %d bytes with the item, want %d", total, size)
 		}
 	})
+}
+
+// The API server has a Job of almost 1.5 MiB: not even that it does not fit can be stored.
+func TestAJobThatLeavesNoRoomForAnyStatusIsLeftAlone(t *testing.T) {
+	w, p := lone(t)
+	w.bytes = 1_571_800
+	uid := w.create(command())
+	w.idle(waitingDue)
+	w.refuse(uid)
+	if s := w.writes[uid].Status; s.State != v1alpha1.JobFailed {
+		t.Fatalf("to be stored: %s", describeStatus(&s))
+	}
+	w.refuse(uid)
+	for range 10 {
+		w.submit(uid)
+		w.live(time.Minute)
+	}
+	if len(p.assigned) != 0 || w.jobs[uid].writes != 0 || len(w.writes) != 0 || w.pool().Snapshot().Active != 0 {
+		t.Errorf("%d were sent, %d writes", len(p.assigned), w.jobs[uid].writes)
+	}
 }

@@ -120,7 +120,9 @@ func (w *Writer) setAside(e *entry, write engine.Write) {
 	if e.pending == nil && !e.dropped && write.Final() {
 		e.pending, e.due, e.told = &write, w.Clock.Now().Add(retryRefused), true
 	}
-	e.dropped = false
+	if e.dropped = false; e.pending == nil {
+		e.forgive()
+	}
 	w.queueLocked(e)
 	w.forgetLocked(e)
 }

@@ -156,9 +156,9 @@ func (w *Writer) DropWrite(job types.UID) {
 	defer w.mu.Unlock()
 	if e := w.entries[job]; e != nil {
 		w.unqueueLocked(e)
-		e.pending, e.dropped, e.told = nil, e.inFlight, false
+		e.pending, e.dropped = nil, e.inFlight
 		if !e.inFlight {
-			e.cut, e.deniedSince = 0, time.Time{}
+			e.forgive()
 		}
 		w.forgetLocked(e)
 	}
@@ -335,7 +335,7 @@ func (w *Writer) retry(e *entry, write engine.Write, change func()) {
 	if e.dropped = false; e.pending != nil {
 		change()
 	} else {
-		e.cut, e.deniedSince = 0, time.Time{}
+		e.forgive()
 	}
 	w.queueLocked(e)
 	w.forgetLocked(e)
@@ -358,6 +358,9 @@ func (w *Writer) unqueueLocked(e *entry) {
 		e.queue.remove(e)
 	}
 }
+
+// forgive forgets what was refused. While a write is under way, only what handles it may.
+func (e *entry) forgive() { e.cut, e.deniedSince, e.told = 0, time.Time{}, false }
 
 func (w *Writer) forgetLocked(e *entry) {
 	if e.pending == nil && !e.inFlight && e.cut == 0 && e.deniedSince.IsZero() {
