@@ -3,6 +3,7 @@ package crd
 import (
 	"encoding/json"
 	"flag"
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -119,30 +120,55 @@ func (r bounds) try(t *testing.T, c client.Client, base *unstructured.Unstructur
 	return o, c.Create(t.Context(), o, client.DryRunAll)
 }
 
-// change gives one field of an object, at any depth, another value.
+// change gives one field of an object, at any depth, another value. Each kind of field has its turn as often: there are
+// few times among many texts.
 func (r bounds) change(object, schema map[string]any) {
-	fields := properties(schema)
-	name := r.one(asAny(slices.Sorted(maps.Keys(fields)))...).(string)
-	field := fields[name].(map[string]any)
-	switch items, _ := field["items"].(map[string]any); {
-	case r.IntN(20) == 0:
-		object[name] = nil
-	case len(properties(field)) > 0:
+	byKind := map[string][][]string{}
+	fields(schema, nil, func(kind string, path []string) { byKind[kind] = append(byKind[kind], path) })
+	kind := r.one(asAny(slices.Sorted(maps.Keys(byKind)))...).(string)
+	path := byKind[kind][r.IntN(len(byKind[kind]))]
+	for _, name := range path[:len(path)-1] {
+		schema = properties(schema)[name].(map[string]any)
+		if items, ok := schema["items"].(map[string]any); ok {
+			schema = items
+			list, _ := object[name].([]any)
+			if len(list) == 0 {
+				list = []any{least(schema)}
+			}
+			object[name] = list
+			object = list[0].(map[string]any)
+			continue
+		}
 		if _, ok := object[name].(map[string]any); !ok {
-			object[name] = least(field)
+			object[name] = least(schema)
 		}
-		r.change(object[name].(map[string]any), field)
-	case len(properties(items)) > 0:
-		list, _ := object[name].([]any)
-		if len(list) == 0 {
-			list = []any{least(items)}
+		object = object[name].(map[string]any)
+	}
+	last := path[len(path)-1]
+	if object[last] = nil; r.IntN(20) > 0 {
+		object[last] = r.value(properties(schema)[last].(map[string]any))
+	}
+}
+
+// fields tells of each field that is not an object of fields itself, nor a list of such, with its kind and its path.
+func fields(schema map[string]any, path []string, tell func(kind string, path []string)) {
+	for _, name := range slices.Sorted(maps.Keys(properties(schema))) {
+		field, path := properties(schema)[name].(map[string]any), append(slices.Clone(path), name)
+		inner := field
+		for _, key := range []string{"items", "additionalProperties"} {
+			if nested, ok := inner[key].(map[string]any); ok {
+				inner = nested
+			}
 		}
-		if element, ok := list[0].(map[string]any); ok {
-			r.change(element, items)
+		_, patterned := inner["pattern"]
+		switch {
+		case len(properties(inner)) > 0:
+			fields(inner, path, tell)
+		case inner["x-kubernetes-int-or-string"] == true:
+			tell(fmt.Sprint("int or string, with a pattern: ", patterned), path)
+		default:
+			tell(fmt.Sprint(inner["type"], inner["format"]), path)
 		}
-		object[name] = list
-	default:
-		object[name] = r.value(field)
 	}
 }
 
