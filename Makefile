@@ -99,7 +99,7 @@ test-controls: ## Plant bugs, one rule after the other, and want the simulation 
 .PHONY: test-integration
 test-integration: ## Run the tests of the controllers against a real API server and etcd.
 	KUBEBUILDER_ASSETS=$$($(MAKE) -s envtest-assets); export KUBEBUILDER_ASSETS; \
-	go test -race -shuffle=on ./controllers/... ./test/crd/...
+	go test -race -shuffle=on ./controllers/... ./test/crd/... ./test/invalid/...
 
 # Without the race detector: 500 agents, each with its TLS session, would take minutes with it.
 .PHONY: test-scale
@@ -196,6 +196,8 @@ soak: ## Run what takes longer than a test should: more seeds, fuzzing, ten time
 	go test -count=1 -timeout=60m ./internal/engine -run TestSimulation -sim.seeds=30000
 	go test -count=1 -timeout=60m ./test/simulation -run TestSimulation -sim.seeds=200000
 	FUZZTOTAL=3600 $(MAKE) fuzz
+	KUBEBUILDER_ASSETS=$$($(MAKE) -s envtest-assets); export KUBEBUILDER_ASSETS; \
+	go test -count=1 -timeout=60m ./test/crd -run TestWhatIsTakenCanBeDecoded -crd.objects=100000
 	@$(MAKE) test-faults FAULTS='-timeout=60m -faults.all'
 	@env=$$($(MAKE) -s cluster-env); eval "$$env"; set -x; \
 	SOAK=1 go test -count=1 -timeout=60m ./test/e2e/ -run TestManyJobs

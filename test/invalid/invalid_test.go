@@ -65,7 +65,7 @@ func TestWhatCannotBeDecodedIsSetApart(t *testing.T) {
 func TestAPoolThatCannotBeDecodedAnyMoreKeepsItsWorkers(t *testing.T) {
 	w := setup(t)
 	w.create(testutil.MakePool(w.bad, "demo").Replicas(2).Obj(), testutil.MakeJob(w.bad, "before", "demo").Obj())
-	w.startOperator()
+	stop := w.startOperator()
 	w.Eventually(w.pods("demo")).Should(HaveLen(2))
 	before, err := w.pods("demo")()
 	w.Expect(err).NotTo(HaveOccurred())
@@ -78,6 +78,12 @@ func TestAPoolThatCannotBeDecodedAnyMoreKeepsItsWorkers(t *testing.T) {
 	w.create(testutil.MakeJob(w.bad, "meanwhile", "demo").Obj())
 	w.Eventually(w.stored("Job", w.bad, "meanwhile")).Should(state("Queued"))
 
+	stop() // the next operator has never read the pool
+	w.startOperator()
+	w.create(testutil.MakeJob(w.bad, "later", "demo").Obj())
+	w.Eventually(w.stored("Job", w.bad, "later")).Should(state("Queued"))
+	w.Expect(w.pods("demo")()).To(ConsistOf(before))
+
 	w.deletePool("demo")
 	w.Eventually(w.pods("demo")).Should(BeEmpty())
 	w.Eventually(w.stored("Job", w.bad, "meanwhile")).Should(And(state("Pending"), status(HaveKeyWithValue("reason", "PoolNotFound"))))
@@ -89,8 +95,12 @@ func TestAStatusThatCannotBeDecodedStopsItsJobOnly(t *testing.T) {
 	w.create(testutil.MakePool(w.bad, "demo").Replicas(0).Obj(), testutil.MakeJob(w.bad, "job", "demo").Obj())
 	w.patch("Job", "job", `{"status":{"state":"Running","attempts":1,"startTime":"yesterday"}}`, true)
 	w.startOperator()
-	w.Eventually(w.stored("Job", w.bad, "job")).Should(And(state("Running"), status(And(
-		HaveKeyWithValue("reason", "Invalid"), HaveKeyWithValue("message", ContainSubstring("status.startTime")), HaveKeyWithValue("startTime", "yesterday")))))
+	setApart := And(state("Running"), status(And(
+		HaveKeyWithValue("reason", "Invalid"), HaveKeyWithValue("message", ContainSubstring("status.startTime")), HaveKeyWithValue("startTime", "yesterday"))))
+	w.Eventually(w.stored("Job", w.bad, "job")).Should(setApart)
+	w.create(testutil.MakeJob(w.bad, "other", "demo").Obj())
+	w.Eventually(w.stored("Job", w.bad, "other")).Should(state("Queued"))
+	w.Expect(w.stored("Job", w.bad, "job")()).To(setApart, "it is not queued, as the one after it is")
 	w.patch("Job", "job", `{"status":{"startTime":null,"state":"Pending"}}`, true)
 	w.Eventually(w.stored("Job", w.bad, "job")).Should(And(state("Queued"), status(Not(HaveKeyWithValue("reason", "Invalid")))))
 }
@@ -110,5 +120,5 @@ func TestAFinishedJobThatCannotBeDecodedIsLeft(t *testing.T) {
 		_, err := w.stored("Job", w.bad, "old")()
 		return apierrors.IsNotFound(err)
 	}).Should(BeTrue())
-	w.Expect(w.stored("Job", w.bad, "done")()).To(And(state("Succeeded"), status(Not(HaveKey("reason")))))
+	w.Expect(w.stored("Job", w.bad, "done")()).To(And(state("Succeeded"), status(Not(HaveKeyWithValue("reason", "Invalid")))))
 }

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -109,8 +110,9 @@ func widen(node any) {
 	}
 }
 
-// startOperator starts an operator. Should the test fail, the end of its log is shown.
-func (w *world) startOperator() {
+// startOperator starts an operator, which stop or the end of the test ends. Should the test fail, the end of its log is
+// shown.
+func (w *world) startOperator() (stop func()) {
 	w.t.Helper()
 	namespace := env.Namespace(w.t, nil)
 	url := simulated.NewProxy(w.t, env.Config, func(*http.Response) {}, nil)
@@ -118,14 +120,18 @@ func (w *world) startOperator() {
 	w.Expect(err).NotTo(HaveOccurred())
 	program, err := simulated.NewOperator(w.t, env.Client, namespace, manager, url).Start(log)
 	w.Expect(err).NotTo(HaveOccurred())
-	w.t.Cleanup(func() {
+	stop = sync.OnceFunc(func() {
 		program.Signal(syscall.SIGTERM)
 		<-program.Ended()
+	})
+	w.t.Cleanup(func() {
+		stop()
 		log.Close()
 		if w.t.Failed() {
 			w.t.Logf("operator:\n%s", simulated.Tail(w.t, log.Name(), "", 40))
 		}
 	})
+	return stop
 }
 
 func object(kind, namespace, name string, spec map[string]any) *unstructured.Unstructured {
