@@ -56,6 +56,8 @@ type Agent struct {
 	// leaving is set by Drain, held while the job container is being ended, if that is not the agent's own.
 	leaving bool
 	held    *hold
+	// disordered is since when the agent's folder has been out of order, zero if it is in order.
+	disordered time.Time
 	// session numbers the sessions, from 1. seen is the last message of it that was acted on.
 	session, seen uint64
 	// fence fires when the leader has not been heard for too long. It is nil before Run.
@@ -69,7 +71,7 @@ func New(config Config, stdout io.Writer, log *slog.Logger) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	tmp, err := newTmpDirs(filepath.Join(filepath.Dir(config.SpoolDir), "tmp"))
+	tmp, err := newTmpDirs(filepath.Dir(config.SpoolDir))
 	if err != nil {
 		return nil, errors.Join(err, spool.file.Close())
 	}
@@ -276,50 +278,4 @@ func (a *Agent) endAllLocked() {
 	for _, at := range a.table.live {
 		a.endLocked(at, 0, pb.Outcome_OUTCOME_INTERRUPTED)
 	}
-}
-
-// setDiskFull tells, once, that no new work is taken, or that it is again.
-func (a *Agent) setDiskFull(full bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	switch {
-	case full == a.table.diskFull:
-		return
-	case full:
-		a.log.Warn("The disk is full: no Job is taken until it has room")
-	default:
-		a.log.Info("The disk has room again")
-	}
-	a.table.diskFull = full
-}
-
-// retryDisk takes up new work again when the disk has room for the results that are in memory only, and
-// for one more.
-func (a *Agent) retryDisk() {
-	a.mu.Lock()
-	full, unspooled := a.table.diskFull, a.table.unspooled()
-	a.mu.Unlock()
-	if !full || a.spool.probe() != nil {
-		return
-	}
-	for _, r := range unspooled {
-		if !a.respool(r) {
-			return
-		}
-	}
-	a.setDiskFull(false)
-}
-
-func (a *Agent) respool(r *result) bool {
-	if a.spool.write(r) != nil {
-		return false
-	}
-	a.mu.Lock()
-	r.spooled = true
-	waits := a.table.waits(r)
-	a.mu.Unlock()
-	if !waits {
-		a.forget(r)
-	}
-	return true
 }

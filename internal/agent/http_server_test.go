@@ -298,7 +298,7 @@ func TestADrainEndsWithAnAttemptThatIsNotRun(t *testing.T) {
 		t.Fatal("drained while there is an attempt")
 	default:
 	}
-	a.drop(at)
+	a.drop(at, false)
 	wait(t, "the end of the drain", drained)
 	wait(t, "the attempt's end", at.done)
 }

@@ -9,7 +9,6 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"io"
-	"log/slog"
 	"math/big"
 	"net"
 	"os"
@@ -300,7 +299,7 @@ func testConfig(t testing.TB, o *operator) Config {
 // runAgent runs an agent until the test ends, or until stop. Its Run's error comes on done.
 func runAgent(t testing.TB, c Config, stdout io.Writer) (a *Agent, stop func(), done <-chan error) {
 	t.Helper()
-	a, err := New(c, stdout, slog.New(slog.DiscardHandler))
+	a, err := New(c, stdout, discard)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -261,7 +261,7 @@ func (a *Agent) send(ctx context.Context, stream pb.Dispatch_SessionClient, hear
 		case <-begun.C:
 		case <-a.changed:
 		case <-ticker.C:
-			a.retryDisk()
+			a.mend()
 		case <-ctx.Done():
 			return
 		}
