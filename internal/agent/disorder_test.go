@@ -195,7 +195,7 @@ func TestClearRemovesADeepLockedTree(t *testing.T) {
 	}
 	const depth = 5000 // longer than a path may be
 	dir, err := v.root.OpenRoot(".")
-	for range depth {
+	for i := range depth {
 		if err == nil {
 			err = dir.Mkdir("\xffd", 0o700)
 		}
@@ -204,7 +204,9 @@ func TestClearRemovesADeepLockedTree(t *testing.T) {
 		}
 		next, openErr := dir.OpenRoot("\xffd")
 		err = openErr
-		_ = dir.Chmod(".", 0o500)
+		if i > 0 {
+			_ = dir.Chmod(".", 0o500)
+		}
 		_ = dir.Close()
 		dir = next
 	}
