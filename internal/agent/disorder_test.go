@@ -103,7 +103,9 @@ func TestATryThatFindsNoFolderIsNotRun(t *testing.T) {
 	s.run(shell("before", "true"))
 	repair := broken(t, a)
 	s.assign(shell("a", "true"))
-	r := s.until("the refusal", func(r *pb.Report) bool { return r.GetSeen() == s.sequence && len(r.GetRunning()) == 0 && r.GetDraining() })
+	r := s.until("the refusal", func(r *pb.Report) bool {
+		return r.GetSeen() == s.sequence && len(r.GetRunning()) == 0 && r.GetDraining()
+	})
 	if len(r.GetResults()) > 0 || r.GetResetFailure() != "" {
 		t.Errorf("%v", r)
 	}

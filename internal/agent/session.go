@@ -197,7 +197,7 @@ func (a *Agent) accept(first *pb.OperatorMessage) (terms, error) {
 		return terms{}, fmt.Errorf("refuse a leader: %w", err)
 	}
 	a.fence.Reset(fence)
-	a.health.ready.Store(true)
+	a.ready()
 	return terms{
 		heartbeat: orDefault(welcome.GetHeartbeatInterval(), defaultHeartbeat),
 		silence:   orDefault(welcome.GetSilenceTimeout(), defaultSilence),
