@@ -16,6 +16,8 @@ type process struct {
 	reaper *reaper
 	pid    int
 	mark   string
+	// tag is 0 if there is none.
+	tag int
 	// stdout and stderr are the ends to read.
 	stdout, stderr *os.File
 	// exited gets the process's end, once.
@@ -95,11 +97,13 @@ func (r *reaper) start(c command) (*process, error) {
 		path, argv, env = self, c.limitedArgs(), c.env[:1]
 	}
 	began := r.begin(p)
-	p.pid, err = syscall.ForkExec(path, argv, &syscall.ProcAttr{
-		Dir:   c.dir,
-		Env:   env,
-		Files: f.child,
-		Sys:   &syscall.SysProcAttr{Setsid: true},
+	r.tags.while(p.tag, func() {
+		p.pid, err = syscall.ForkExec(path, argv, &syscall.ProcAttr{
+			Dir:   c.dir,
+			Env:   env,
+			Files: f.child,
+			Sys:   &syscall.SysProcAttr{Setsid: true},
+		})
 	})
 	f.closeChild()
 	r.began(p, began, err == nil)
