@@ -25,7 +25,8 @@ const (
 	protocol = 1
 	// serverName is in the operator's certificate, wherever it is dialled.
 	serverName = "dispatch.workerpool.dev"
-	// maxReceived bounds a message of the operator, in bytes.
+	// maxReceived bounds a message of the operator, in bytes, all its assignments together. A larger one ends the
+	// session, so the operator must not send any.
 	maxReceived = 16 << 20
 	// A Welcome that does not tell gives these.
 	defaultHeartbeat = time.Second

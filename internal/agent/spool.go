@@ -25,6 +25,8 @@ const (
 	frameHeader = 8
 	// maxFrame is more than the largest result takes, in bytes.
 	maxFrame = 64 << 10
+	// maxUID and maxName bound what names a job, in bytes.
+	maxUID, maxName = 64, 253
 	// shrinkBytes is when a file in which nothing is needed is emptied, compactBytes when one is written
 	// anew: more than 1,000 results take.
 	shrinkBytes  = 1 << 20
@@ -98,7 +100,8 @@ func (s *spool) close() { _ = s.file.Close() }
 
 func (s *spool) load(log *slog.Logger) ([]*result, error) {
 	results := map[token]*result{}
-	in := io.NewSectionReader(s.file, 0, 1<<62)
+	in := io.NewSectionReader(s.file, 0, 2*compactBytes) // it never becomes as long
+	dropped := 0
 	for {
 		content, err := readFrame(in)
 		if err != nil {
@@ -110,7 +113,13 @@ func (s *spool) load(log *slog.Logger) ([]*result, error) {
 		r, settled, err := decodeFrame(content)
 		switch {
 		case err != nil:
-			log.Error("Dropped a result from the spool", "offset", s.size, "error", err)
+			if dropped++; dropped == 1 { // the file may be full of them
+				log.Error("Dropped a result from the spool", "offset", s.size, "error", err)
+			}
+		case r != nil && len(results) == maxResults:
+			if dropped++; dropped == 1 {
+				log.Error("Dropped a result from the spool: it has more than an agent keeps", "offset", s.size)
+			}
 		case r != nil:
 			results[r.token] = r
 			s.frames[r.token] = frame{s.size, frameHeader + len(content)}
@@ -303,8 +312,13 @@ func decodeResult(content []byte) (*result, error) {
 	if err := proto.Unmarshal(content, &p); err != nil {
 		return nil, fmt.Errorf("decode a result: %w", err)
 	}
-	if p.GetToken().GetJobUid() == "" || p.GetOutcome() == pb.Outcome_OUTCOME_UNSPECIFIED {
+	switch {
+	case p.GetToken().GetJobUid() == "" || pb.Outcome_name[int32(p.GetOutcome())] == "" || p.GetOutcome() == pb.Outcome_OUTCOME_UNSPECIFIED:
 		return nil, errors.New("decode a result: it is not whole")
+	case len(p.GetToken().GetJobUid()) > maxUID || len(p.GetJobName()) > maxName || len(p.GetMessage()) > 3*maxMessage || len(p.GetOutput()) > tailBytes:
+		return nil, errors.New("decode a result: it is larger than one can be")
+	case p.GetToken().GetIndex() < 0 || p.GetToken().GetTry() < 0:
+		return nil, errors.New("decode a result: it has no token")
 	}
 	return &result{
 		token:          tokenOf(p.GetToken()),
