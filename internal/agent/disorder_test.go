@@ -26,7 +26,7 @@ var harms = map[string]string{
 	"a folder is in the spool's place":    `rm -f %[1]s/spool/results; mkdir -p %[1]s/spool/results/x %[1]s/spool/results.part/y`,
 	"the folders are locked":              `chmod 000 %[1]s/tmp %[1]s/spool; chmod 000 %[1]s/spool/results || true`,
 	"the next names are taken":            `for i in 1 2 3 4 5 6 7 8 9; do mkdir -p %[1]s/tmp/$i/x; done`,
-	"a free TMPDIR is a link":             `rm -rf %[1]s/tmp/*; for i in 1 2 3; do ln -s %[2]s %[1]s/tmp/$i; done`,
+	"free TMPDIRs are links":              `rm -rf %[1]s/tmp/*; for i in 1 2 3; do ln -s %[2]s %[1]s/tmp/$i; done`,
 }
 
 func TestAWorkerPutsItsFolderRight(t *testing.T) {
@@ -42,9 +42,7 @@ func TestAWorkerPutsItsFolderRight(t *testing.T) {
 			if err := os.WriteFile(precious, []byte("precious"), 0o640); err != nil {
 				t.Fatal(err)
 			}
-			for _, other := range []string{"x", "y"} { // leave TMPDIRs that are free
-				s.run(shell(other, "true"))
-			}
+			leaveTMPDIRs(t, a, s)
 			s.run(shell("harm", fmt.Sprintf(harm, filepath.Dir(c.SpoolDir), outside)))
 			for i := range 3 {
 				r := s.run(shell(fmt.Sprint(i), `test -d "$TMPDIR" && test -z "$(ls -A "$TMPDIR")" && echo x > "$TMPDIR/x" && echo "$TMPDIR"`))
@@ -71,6 +69,19 @@ func TestAWorkerPutsItsFolderRight(t *testing.T) {
 			}
 		})
 	}
+}
+
+// leaveTMPDIRs has two attempts run at once, whose TMPDIRs are free then.
+func leaveTMPDIRs(t *testing.T, a *Agent, s *session) {
+	t.Helper()
+	dir := t.TempDir()
+	both := "touch %[1]s/%[2]s; until test -e %[1]s/x && test -e %[1]s/y; do sleep 0.01; done"
+	s.assign(shell("x", fmt.Sprintf(both, dir, "x")), shell("y", fmt.Sprintf(both, dir, "y")))
+	waitFor(t, "free TMPDIRs", func() bool {
+		a.tmp.mu.Lock()
+		defer a.tmp.mu.Unlock()
+		return len(a.tmp.free) == 2
+	})
 }
 
 // broken has an agent's folder be one that nothing can be made in, until what it returns is called.

@@ -246,8 +246,8 @@ func (r *reaper) killOrphans(p *process) (int, <-chan struct{}) {
 	return left, r.reaped
 }
 
-// sparedLocked returns whether a child may belong to a live attempt other than p's. One that hides whose it is is
-// killed when no other attempt is live.
+// sparedLocked returns whether a child may belong to a live attempt other than p's. One that hides its owner
+// is killed when no other attempt is live.
 func (r *reaper) sparedLocked(pid int, p *process) bool {
 	owner, ok := r.claimedLocked(pid)
 	if !ok {

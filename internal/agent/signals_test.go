@@ -27,7 +27,6 @@ func startProgram(t *testing.T, o *operator, flags ...string) *exec.Cmd {
 	if os.Getuid() != 0 {
 		args = append([]string{"--user", "--map-root-user"}, args...)
 	}
-	//nolint:gosec // it is this very program
 	cmd := exec.Command("unshare", args...)
 	var log bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &log, &log

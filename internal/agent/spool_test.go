@@ -201,11 +201,11 @@ func TestASpoolThatIsTooLargeIsBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	content = append(frame, content...)
+	for len(content) < 3*compactBytes {
+		content = append(content, seal(make([]byte, frameHeader+maxFrame))...)
+	}
 	file := filepath.Join(dir, spoolFile)
 	if err := os.WriteFile(file, content, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Truncate(file, 10*compactBytes); err != nil {
 		t.Fatal(err)
 	}
 	_, kept := reopen(t, dir)

@@ -51,9 +51,10 @@ func (t *tmpDirs) get() (string, error) {
 	for n := len(t.free); n > 0; n = len(t.free) {
 		name := t.free[n-1]
 		t.free = t.free[:n-1]
-		if info, err := t.volume.root.Lstat(name); err == nil && asMade(info) {
+		if untouched(t.volume.root, name) {
 			return filepath.Join(t.volume.path, name), nil
 		}
+		_ = t.volume.clear(name) // another job has been there
 	}
 	var err error
 	for range maxTaken {
@@ -96,7 +97,11 @@ func (t *tmpDirs) probe() error {
 // untouched returns whether a folder is as get had made it.
 func untouched(root *os.Root, name string) bool {
 	info, err := root.Lstat(name)
-	if err != nil || !asMade(info) {
+	if err != nil {
+		return false
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || info.Mode() != fs.ModeDir|tmpMode || int(stat.Uid) != os.Getuid() {
 		return false
 	}
 	folder, err := root.Open(name)
@@ -106,9 +111,4 @@ func untouched(root *os.Root, name string) bool {
 	defer folder.Close()
 	_, err = folder.Readdirnames(1)
 	return errors.Is(err, io.EOF)
-}
-
-func asMade(info fs.FileInfo) bool {
-	stat, ok := info.Sys().(*syscall.Stat_t)
-	return ok && info.Mode() == fs.ModeDir|tmpMode && int(stat.Uid) == os.Getuid()
 }
