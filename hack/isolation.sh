@@ -84,7 +84,7 @@ spec:
         - |
           while true; do
             for p in \$(pidof agent); do
-              if tr '\\0' '\\n' </proc/\$p/environ | grep -qx WORKERPOOL_POD_NAMESPACE=$TROUBLED; then kill -9 \$p; fi
+              if tr '\\0' '\\n' </proc/\$p/cmdline | grep -qx -- --namespace=$TROUBLED; then kill -9 \$p; fi
             done
             sleep 1
           done

@@ -1,16 +1,15 @@
 // The agent runs jobs in a worker's pod. "agent install DEST" copies it there; "agent run" is the
-// container's first process.
+// container's first process. The kubelet asks it with "agent ready" and tells it with "agent drain".
 package main
 
 import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
-	"os/signal"
 	"runtime"
 	"runtime/debug"
-	"syscall"
 
 	"github.com/workerpool-dev/workerpool/internal/agent"
 )
@@ -20,12 +19,16 @@ func main() {
 	switch args := os.Args[1:]; {
 	case len(args) == 2 && args[0] == "install":
 		err = agent.Install(args[1])
+	case len(args) == 2 && args[0] == "ready":
+		_, err = os.Stat(args[1])
+	case len(args) == 2 && args[0] == "drain":
+		err = agent.AskToDrain(context.Background(), args[1])
 	case len(args) > 0 && args[0] == agent.LimitedCommand:
 		agent.ExecLimited(args[1:])
-	case len(args) == 1 && args[0] == "run":
-		err = run()
+	case len(args) > 0 && args[0] == "run":
+		err = run(args[1:])
 	default:
-		fmt.Fprintln(os.Stderr, "usage: agent install DEST | agent run")
+		fmt.Fprintln(os.Stderr, "usage: agent install DEST | agent run FLAGS | agent ready FILE | agent drain SOCKET")
 		os.Exit(2)
 	}
 	if err != nil {
@@ -34,30 +37,26 @@ func main() {
 	}
 }
 
-func run() error {
-	config, err := agent.ConfigFromEnviron(os.Environ())
+func run(args []string) error {
+	config, err := agent.ParseConfig(args, os.Environ())
 	if err != nil {
 		return err
 	}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		config.Version = info.Main.Version
 	}
-	log := slog.New(slog.NewJSONHandler(os.Stderr, nil)).With(
-		"pod", os.Getenv("WORKERPOOL_POD_NAME"), "namespace", os.Getenv("WORKERPOOL_POD_NAMESPACE"), "pool", os.Getenv("WORKERPOOL_POOL"))
+	log := slog.New(slog.NewJSONHandler(os.Stderr, nil)).With("pod", config.Pod, "namespace", config.Namespace, "pool", config.Pool)
 	// More threads than jobs would look for work in vain, which costs short jobs a fifth of the agent's time.
 	runtime.GOMAXPROCS(min(runtime.GOMAXPROCS(0), config.Slots))
+	if config.HTTPPort == 0 {
+		// The container's variables are for its jobs.
+		debug.SetGCPercent(100)
+		debug.SetMemoryLimit(math.MaxInt64)
+	}
 	a, err := agent.New(config, os.Stdout, log)
 	if err != nil {
 		return err
 	}
-	terminate := make(chan os.Signal, 1)
-	signal.Notify(terminate, syscall.SIGTERM, syscall.SIGINT)
-	// Unless somebody asks for it, a log that nobody reads any more would end the program.
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
-	go func() {
-		for range terminate {
-			a.Drain()
-		}
-	}()
+	a.HandleSignals()
 	return a.Run(context.Background())
 }

@@ -140,6 +140,20 @@ func TestALostWorkerThatTheCacheNeverShowsIsBuriedOnceALiveReadSaysThatItIsGone(
 	f.Expect(f.engine.isBuried(f.pod("demo-0").UID)()).To(BeFalse())
 }
 
+func TestAWorkerThatCanRunNothingIsReplacedAndThatIsTold(t *testing.T) {
+	f := start(t, nil)
+	f.create(f.pool().Replicas(1).Obj())
+	f.expectPods("demo-0")
+	f.bind("demo-0")
+	f.ready("demo-0")
+	uid := f.pod("demo-0").UID
+	f.engine.set(t.Context(), f.key(), func(s *engine.PoolSnapshot) {
+		s.Pods = map[types.UID]engine.PodSnapshot{uid: {Connected: true, Draining: true, Spent: true, ResetFailure: "the agent can't use its folder: no"}}
+	})
+	f.Eventually(f.events.Events).Should(Receive(Equal("Warning ResetFailed Worker demo-0 is replaced, because the agent can't use its folder: no")))
+	f.expectPods("demo-1")
+}
+
 func TestAWorkerThatCouldNotBeResetIsReplacedAndThatIsToldOnce(t *testing.T) {
 	f := start(t, nil)
 	f.create(f.pool().Replicas(1).Obj())

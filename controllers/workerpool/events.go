@@ -1,6 +1,8 @@
 package workerpool
 
 import (
+	"strings"
+
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -30,7 +32,10 @@ func (r *Reconciler) workerStray(pool *v1alpha1.WorkerPool, pod *corev1.Pod) {
 		pod.Name, v1alpha1.LabelPool)
 }
 
-// resetsFailed says, once of each worker, that it is replaced because it could not be reset.
+// unfit begins what an agent says that can run nothing any more, reset or not.
+const unfit = "the agent "
+
+// resetsFailed says, once of each worker, that it is replaced because it could not be reset, or can run nothing any more.
 func (r *Reconciler) resetsFailed(s *scope) {
 	for _, pod := range s.pods {
 		failure := s.snapshot.Pods[pod.UID].ResetFailure
@@ -38,8 +43,12 @@ func (r *Reconciler) resetsFailed(s *scope) {
 			continue
 		}
 		s.memory.resetFailed[pod.UID] = true
+		what := "its resetCommand has failed: "
+		if strings.HasPrefix(failure, unfit) {
+			what = ""
+		}
 		r.recorder.Eventf(s.pool, pod, corev1.EventTypeWarning, v1alpha1.ReasonResetFailed, actionReplace,
-			"Worker %s is replaced, because its resetCommand has failed: %s", pod.Name, failure)
+			"Worker %s is replaced, because %s%s", pod.Name, what, failure)
 	}
 }
 

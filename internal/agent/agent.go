@@ -14,7 +14,6 @@ import (
 	"log/slog"
 	mathrand "math/rand/v2"
 	"net"
-	"net/http"
 	"path/filepath"
 	"sync"
 	"time"
@@ -46,16 +45,20 @@ type Agent struct {
 	// drained is closed when an agent that was told to end may do so.
 	drained   chan struct{}
 	drainOnce sync.Once
-	// holds has an element when held was set.
-	holds chan struct{}
+	// told is closed when the pod is to end, idle when there is nothing left to do then or when the agent has drained.
+	told, idle         chan struct{}
+	toldOnce, idleOnce sync.Once
+	// serverGone has an element when the job container's server did not answer an attempt.
+	serverGone chan struct{}
 
 	// mu guards the rest. A process's end is signalled under it, so that the reason is known before.
 	mu     sync.Mutex
 	table  *table
 	leader leader
-	// leaving is set by Drain, held while the job container is being ended, if that is not the agent's own.
+	// leaving is set by Drain.
 	leaving bool
-	held    *hold
+	// disordered is since when the agent's folder has been out of order, zero if it is in order.
+	disordered time.Time
 	// session numbers the sessions, from 1. seen is the last message of it that was acted on.
 	session, seen uint64
 	// fence fires when the leader has not been heard for too long. It is nil before Run.
@@ -65,11 +68,14 @@ type Agent struct {
 
 // New prepares an agent. It writes the lines of jobs to stdout.
 func New(config Config, stdout io.Writer, log *slog.Logger) (*Agent, error) {
+	if err := config.unready(); err != nil {
+		return nil, err
+	}
 	spool, results, err := openSpool(config.SpoolDir, log)
 	if err != nil {
 		return nil, err
 	}
-	tmp, err := newTmpDirs(filepath.Join(filepath.Dir(config.SpoolDir), "tmp"))
+	tmp, err := newTmpDirs(filepath.Dir(config.SpoolDir))
 	if err != nil {
 		return nil, errors.Join(err, spool.file.Close())
 	}
@@ -91,7 +97,9 @@ func New(config Config, stdout io.Writer, log *slog.Logger) (*Agent, error) {
 		chance:      mathrand.Float64,
 		changed:     make(chan struct{}, 1),
 		begun:       make(chan struct{}, 1),
-		holds:       make(chan struct{}, 1),
+		told:        make(chan struct{}),
+		idle:        make(chan struct{}),
+		serverGone:  make(chan struct{}, 1),
 		watch:       make(chan struct{}, 1),
 		drained:     make(chan struct{}),
 		oom:         newOOMCounter(),
@@ -102,7 +110,7 @@ func New(config Config, stdout io.Writer, log *slog.Logger) (*Agent, error) {
 	}
 	if config.HTTPPort != 0 {
 		a.health.server = a.probeServer
-		a.health.drainKey, a.health.drain = config.DrainKey, a.hold
+		a.health.told, a.health.idle, a.health.toldWithin = a.told, a.idle, toldWithin
 	}
 	return a, nil
 }
@@ -112,11 +120,10 @@ func New(config Config, stdout io.Writer, log *slog.Logger) (*Agent, error) {
 func (a *Agent) Run(ctx context.Context) error {
 	defer a.reaper.close()
 	defer a.spool.close()
-	listener, err := net.Listen("tcp", a.HealthAddress)
+	stopListening, err := a.listen()
 	if err != nil {
-		return fmt.Errorf("listen for probes: %w", err)
+		return err
 	}
-	server := &http.Server{Handler: a.health.handler(), ReadHeaderTimeout: 5 * time.Second}
 	a.mu.Lock()
 	a.leader = leader{heard: a.now(), fence: a.timing.fence, forget: a.timing.forget}
 	a.fence = time.AfterFunc(a.timing.fence, a.fenceOff)
@@ -130,8 +137,6 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.lookForServer(serveCtx)
 	serving.Go(func() { a.awaitServer(serveCtx) })
 	serving.Go(func() { a.serve(serveCtx) })
-	serving.Go(func() { a.endHolds(serveCtx) })
-	serving.Go(func() { _ = server.Serve(listener) })
 
 	select {
 	case <-ctx.Done():
@@ -139,7 +144,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		a.log.Info("Drained")
 	}
 	stopServing()
-	_ = server.Close()
+	stopListening()
 	serving.Wait()
 	a.fence.Stop()
 	a.shutDown()
@@ -147,6 +152,37 @@ func (a *Agent) Run(ctx context.Context) error {
 	stopReaping()
 	reaping.Wait()
 	return nil
+}
+
+// listen answers the kubelet, where it asks on a port or on a socket, until what it returns is called.
+func (a *Agent) listen() (stop func(), err error) {
+	var listening sync.WaitGroup
+	var closers []io.Closer
+	stop = func() {
+		for _, c := range closers {
+			_ = c.Close()
+		}
+		listening.Wait()
+	}
+	if a.HealthAddress != "" {
+		listener, err := net.Listen("tcp", a.HealthAddress)
+		if err != nil {
+			return nil, fmt.Errorf("listen for probes: %w", err)
+		}
+		server := a.health.newServer()
+		closers = append(closers, server, listener)
+		listening.Go(func() { _ = server.Serve(listener) })
+	}
+	if a.DrainSocket != "" {
+		listener, err := a.listenForDrain()
+		if err != nil {
+			stop()
+			return nil, fmt.Errorf("listen for the end of the pod: %w", err)
+		}
+		closers = append(closers, listener)
+		listening.Go(func() { a.serveDrains(listener) })
+	}
+	return stop, nil
 }
 
 // Drain tells the agent to end: it takes no new work, and Run returns when nothing runs and all results
@@ -164,9 +200,7 @@ func (a *Agent) closeIfDrainedLocked() {
 	if !a.table.drained() {
 		return
 	}
-	if a.held != nil {
-		a.held.release()
-	}
+	a.idleOnce.Do(func() { close(a.idle) })
 	if a.leaving {
 		a.drainOnce.Do(func() { close(a.drained) })
 	}
@@ -276,50 +310,4 @@ func (a *Agent) endAllLocked() {
 	for _, at := range a.table.live {
 		a.endLocked(at, 0, pb.Outcome_OUTCOME_INTERRUPTED)
 	}
-}
-
-// setDiskFull tells, once, that no new work is taken, or that it is again.
-func (a *Agent) setDiskFull(full bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	switch {
-	case full == a.table.diskFull:
-		return
-	case full:
-		a.log.Warn("The disk is full: no Job is taken until it has room")
-	default:
-		a.log.Info("The disk has room again")
-	}
-	a.table.diskFull = full
-}
-
-// retryDisk takes up new work again when the disk has room for the results that are in memory only, and
-// for one more.
-func (a *Agent) retryDisk() {
-	a.mu.Lock()
-	full, unspooled := a.table.diskFull, a.table.unspooled()
-	a.mu.Unlock()
-	if !full || a.spool.probe() != nil {
-		return
-	}
-	for _, r := range unspooled {
-		if !a.respool(r) {
-			return
-		}
-	}
-	a.setDiskFull(false)
-}
-
-func (a *Agent) respool(r *result) bool {
-	if a.spool.write(r) != nil {
-		return false
-	}
-	a.mu.Lock()
-	r.spooled = true
-	waits := a.table.waits(r)
-	a.mu.Unlock()
-	if !waits {
-		a.forget(r)
-	}
-	return true
 }

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	"time"
 
 	pb "github.com/workerpool-dev/workerpool/internal/dispatch/dispatchpb"
@@ -17,7 +18,7 @@ func (a *Agent) run(at *attempt) {
 		return
 	}
 	if at.previous != nil && at.previous.unclean {
-		a.drop(at)
+		a.drop(at, false)
 		return
 	}
 	at.previous = nil
@@ -25,20 +26,34 @@ func (a *Agent) run(at *attempt) {
 		if a.request(at, r) {
 			a.finish(at, r)
 		} else {
-			a.drop(at)
+			a.drop(at, false)
 		}
 		return
 	}
 	tmp, err := a.tmp.get()
 	if err != nil {
-		a.setDiskFull(true)
-		a.finish(at, r.endedBy(pb.Outcome_OUTCOME_INTERRUPTED, err.Error(), a.now()))
+		a.disorder(err)
+		a.notRun(at, r, err)
 		return
 	}
-	a.execute(at, r, tmp)
+	if err := a.execute(at, r, tmp); err != nil {
+		a.putTmp(tmp)
+		a.notRun(at, r, err)
+		return
+	}
 	a.finish(at, r)
 	a.putTmp(tmp)
 	a.reset(at)
+}
+
+// notRun drops an attempt that could not be started though nothing is wrong with it, unless it was to be ended anyway.
+func (a *Agent) notRun(at *attempt, r *result, err error) {
+	a.log.Warn("An attempt was not started", "job", r.jobName, "error", err)
+	if outcome := a.endingOf(at); outcome != pb.Outcome_OUTCOME_UNSPECIFIED {
+		a.finish(at, r.endedBy(outcome, err.Error(), a.now()))
+		return
+	}
+	a.drop(at, errors.Is(err, errScarce))
 }
 
 func (a *Agent) putTmp(tmp string) {
@@ -47,19 +62,23 @@ func (a *Agent) putTmp(tmp string) {
 	}
 }
 
-// execute fills in the result. It returns when nothing of the attempt runs.
-func (a *Agent) execute(at *attempt, r *result, tmp string) {
+// execute fills in the result. It returns when nothing of the attempt runs. An error means that it has not run, and that
+// this is no fault of its own.
+func (a *Agent) execute(at *attempt, r *result, tmp string) error {
 	mark := a.reaper.newMark()
 	env := a.environment.with(mark, tmp, at.assignment.GetEnv())
 	c, err := newCommand(at.assignment, env, mark)
 	if err != nil {
 		r.endedBy(pb.Outcome_OUTCOME_CANNOT_START, err.Error(), a.now())
-		return
+		return nil
 	}
 	p, err := a.reaper.start(c)
+	if errors.Is(err, errScarce) && !a.alone() {
+		return err
+	}
 	if err != nil {
 		r.endedBy(pb.Outcome_OUTCOME_CANNOT_START, err.Error(), a.now())
-		return
+		return nil
 	}
 	// The process has it: many of them would be too much for the agent.
 	at.assignment.Stdin = nil
@@ -71,6 +90,14 @@ func (a *Agent) execute(at *attempt, r *result, tmp string) {
 		a.log.Error("An attempt has left processes that do not end", "job", at.assignment.GetJobName(), "error", err)
 	}
 	r.output = out.finish(a.timing.drain)
+	return nil
+}
+
+// alone returns whether nothing runs here but one attempt, which could share what a process needs with no other.
+func (a *Agent) alone() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.table.live)+len(a.table.resets) <= 1
 }
 
 func (r *result) endedBy(outcome pb.Outcome, message string, at time.Time) *result {
@@ -152,7 +179,7 @@ func (a *Agent) finish(at *attempt, r *result) {
 	if err != nil {
 		// It is reported from memory: else a full disk would hold up what is done already.
 		a.log.Error("Cannot keep a result on disk", "error", err)
-		a.setDiskFull(true)
+		a.disorder(err)
 	}
 	a.mu.Lock()
 	at.stopTimersLocked()
@@ -169,11 +196,13 @@ func (a *Agent) finish(at *attempt, r *result) {
 	}
 }
 
-// drop leaves no result of an attempt that was not run, which the next report tells.
-func (a *Agent) drop(at *attempt) {
+// drop leaves no result of an attempt that was not run, which the next report tells. Where processes are scarce, no other is
+// taken before one of those that run has ended.
+func (a *Agent) drop(at *attempt, scarce bool) {
 	a.mu.Lock()
 	at.stopTimersLocked()
 	a.table.drop(at)
+	a.table.scarce = scarce && len(a.table.live) > 0
 	a.closeIfDrainedLocked()
 	a.mu.Unlock()
 	close(at.done)

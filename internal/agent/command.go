@@ -16,7 +16,7 @@ import (
 
 const (
 	// markVariable tells a process's attempt, for those that have left its process group.
-	markVariable = envPrefix + "ATTEMPT"
+	markVariable = "WORKERPOOL_ATTEMPT"
 	// defaultPath is searched if a job's environment has no PATH.
 	defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 )
@@ -39,11 +39,11 @@ type command struct {
 // environment is what every job of a container starts from.
 type environment []string
 
-// newEnvironment takes the container's environment without what is the agent's.
+// newEnvironment takes the container's environment. Only the mark's name is not the user's.
 func newEnvironment(environ []string) environment {
 	var e environment
 	for _, kv := range environ {
-		if !strings.HasPrefix(kv, envPrefix) {
+		if !strings.HasPrefix(kv, markVariable+"=") {
 			e = append(e, kv)
 		}
 	}

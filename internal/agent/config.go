@@ -1,35 +1,54 @@
 package agent
 
 import (
-	"cmp"
 	"crypto/x509"
 	"errors"
+	"flag"
 	"fmt"
+	"io"
+	"math"
 	"path/filepath"
-	"strconv"
+	"slices"
 	"strings"
 	"time"
 )
 
-// The operator sets these in the worker's pod. They are for the agent alone: no job sees them.
+// Flags of "agent run". The operator puts them into the worker's pod: no variable of the template, of a Service or of
+// envFrom can be taken for one.
 const (
-	envPrefix    = "WORKERPOOL_"
-	envAddresses = envPrefix + "ADDRESSES"
-	envCA        = envPrefix + "CA"
-	envTokenFile = envPrefix + "TOKEN_FILE"
-	envSpoolDir  = envPrefix + "SPOOL_DIR"
-	envSlots     = envPrefix + "SLOTS"
-	envHealth    = envPrefix + "HEALTH_ADDRESS"
-	envHTTPPort  = envPrefix + "HTTP_PORT"
-	envDrainKey  = envPrefix + "DRAIN_KEY"
+	flagAddresses = "addresses"
+	flagCA        = "ca"
+	flagTokenFile = "token-file"
+	flagSpoolDir  = "spool-dir"
+	flagSlots     = "slots"
+	flagReadyFile = "ready-file"
+	flagHealth    = "health-address"
+	flagHTTPPort  = "http-port"
+	flagDrain     = "drain-socket"
+	flagPool      = "pool"
+	flagNamespace = "namespace"
+	flagPod       = "pod"
+	flagHide      = "hide"
 )
 
-const defaultHealthAddress = ":9808"
+// variables are what pods have that an operator without these flags has made. No job sees them there.
+var variables = map[string]string{
+	"WORKERPOOL_ADDRESSES":      flagAddresses,
+	"WORKERPOOL_CA":             flagCA,
+	"WORKERPOOL_TOKEN_FILE":     flagTokenFile,
+	"WORKERPOOL_SPOOL_DIR":      flagSpoolDir,
+	"WORKERPOOL_SLOTS":          flagSlots,
+	"WORKERPOOL_HEALTH_ADDRESS": flagHealth,
+	"WORKERPOOL_HTTP_PORT":      flagHTTPPort,
+	"WORKERPOOL_POOL":           flagPool,
+	"WORKERPOOL_POD_NAMESPACE":  flagNamespace,
+	"WORKERPOOL_POD_NAME":       flagPod,
+}
 
 // maxSlots bounds the jobs of one worker, as the API does.
 const maxSlots = 256
 
-// Config is what an agent has to know. All fields are required, but for those of HTTP.
+// Config is what an agent has to know. Addresses, CA, TokenFile, SpoolDir and Slots are required.
 type Config struct {
 	// Addresses of the operator, host:port each, dialled in turn.
 	Addresses []string
@@ -42,13 +61,17 @@ type Config struct {
 	SpoolDir string
 	// Slots is how many attempts may run at once.
 	Slots int
-	// HealthAddress is where /readyz and /healthz are served, and /drain for HTTP.
+	// ReadyFile is there from the first session on, if it is not empty.
+	ReadyFile string
+	// HealthAddress is where /readyz and /healthz are served, and /drain for HTTP; nowhere if it is empty.
 	HealthAddress string
 	// HTTPPort is the port of the server that attempts are requests to; 0 if they are commands.
 	HTTPPort int
-	// DrainKey is what a request to /drain must know. It is required where there is a port.
-	DrainKey string
-	// Environ is the container's environment, KEY=value each.
+	// DrainSocket is where the agent is told that its pod is to end, if it is not empty.
+	DrainSocket string
+	// Pool, Namespace and Pod are for the log.
+	Pool, Namespace, Pod string
+	// Environ is the container's environment, KEY=value each, which jobs have too.
 	Environ []string
 	// Version of the program, for people.
 	Version string
@@ -95,50 +118,68 @@ func defaultTiming() timing {
 	}
 }
 
-// ConfigFromEnviron reads the configuration that the operator gave the pod. Its error names every
-// variable that is missing or wrong.
-func ConfigFromEnviron(environ []string) (Config, error) {
-	vars := map[string]string{}
-	for _, kv := range environ {
-		key, value, _ := strings.Cut(kv, "=")
-		vars[key] = value
+// ParseConfig reads the configuration that the operator gave the pod. Its error names every flag that is missing or wrong.
+func ParseConfig(args, environ []string) (Config, error) {
+	if len(args) == 0 {
+		args, environ = fromVariables(environ)
 	}
-	c := Config{
-		TokenFile:     vars[envTokenFile],
-		SpoolDir:      vars[envSpoolDir],
-		HealthAddress: vars[envHealth],
-		DrainKey:      vars[envDrainKey],
-		CA:            x509.NewCertPool(),
-		Environ:       environ,
-		timing:        defaultTiming(),
+	c := Config{CA: x509.NewCertPool(), timing: defaultTiming()}
+	flags := flag.NewFlagSet("run", flag.ContinueOnError)
+	flags.SetOutput(io.Discard) // the error says it
+	addresses := flags.String(flagAddresses, "", "of the operator, host:port each, separated by commas")
+	certificates := flags.String(flagCA, "", "certificates, in PEM, that sign the operator's")
+	port := flags.Uint(flagHTTPPort, 0, "of the server that attempts are requests to")
+	flags.StringVar(&c.TokenFile, flagTokenFile, "", "file with the token")
+	flags.StringVar(&c.SpoolDir, flagSpoolDir, "", "folder for results")
+	flags.IntVar(&c.Slots, flagSlots, 0, "how many attempts run at once")
+	flags.StringVar(&c.ReadyFile, flagReadyFile, "", "file that is there from the first session on")
+	flags.StringVar(&c.HealthAddress, flagHealth, "", "where probes are answered")
+	flags.StringVar(&c.DrainSocket, flagDrain, "", "socket on which the end of the pod is told")
+	flags.StringVar(&c.Pool, flagPool, "", "name of the pool, for the log")
+	flags.StringVar(&c.Namespace, flagNamespace, "", "namespace of the pod, for the log")
+	flags.StringVar(&c.Pod, flagPod, "", "name of the pod, for the log")
+	hide := flags.String(flagHide, "", "name of a variable that no job sees")
+	if err := flags.Parse(args); err != nil {
+		return c, err
 	}
-	for address := range strings.SplitSeq(vars[envAddresses], ",") {
+	c.Environ = slices.DeleteFunc(slices.Clone(environ), func(kv string) bool { return strings.HasPrefix(kv, *hide+"=") })
+	for address := range strings.SplitSeq(*addresses, ",") {
 		if address = strings.TrimSpace(address); address != "" {
 			c.Addresses = append(c.Addresses, address)
 		}
 	}
-	if c.HealthAddress == "" {
-		c.HealthAddress = defaultHealthAddress
-	}
-	certificates := c.CA.AppendCertsFromPEM([]byte(vars[envCA]))
-	slots, err := strconv.Atoi(vars[envSlots])
-	c.Slots = slots
-	port, portErr := strconv.ParseUint(cmp.Or(vars[envHTTPPort], "0"), 10, 16)
-	c.HTTPPort = int(port)
+	c.HTTPPort = int(min(*port, math.MaxUint16+1))
 	return c, errors.Join(
-		unless(len(c.Addresses) > 0, envAddresses, "names no address"),
-		unless(certificates, envCA, "has no certificate in PEM"),
-		unless(c.TokenFile != "", envTokenFile, "is not set"),
-		unless(filepath.IsAbs(c.SpoolDir), envSpoolDir, "is not an absolute path"),
-		unless(err == nil && slots >= 1 && slots <= maxSlots, envSlots, "is not a number from 1 to 256"),
-		unless(portErr == nil, envHTTPPort, "is not a port"),
-		unless(port == 0 || c.DrainKey != "", envDrainKey, "is not set"),
+		unless(flags.NArg() == 0, "the arguments", "are not only flags"),
+		unless(len(c.Addresses) > 0, flagAddresses, "names no address"),
+		unless(c.CA.AppendCertsFromPEM([]byte(*certificates)), flagCA, "has no certificate in PEM"),
+		unless(c.TokenFile != "", flagTokenFile, "is not set"),
+		unless(filepath.IsAbs(c.SpoolDir), flagSpoolDir, "is not an absolute path"),
+		unless(c.Slots >= 1 && c.Slots <= maxSlots, flagSlots, "is not a number from 1 to 256"),
+		unless(c.HTTPPort <= math.MaxUint16, flagHTTPPort, "is not a port"),
+		unless(c.HTTPPort == 0 || c.HealthAddress != "", flagHealth, "is not set"),
 	)
 }
 
-func unless(ok bool, variable, wrong string) error {
+// fromVariables returns the flags for what is said in variables, and the environment without these.
+func fromVariables(environ []string) (args, rest []string) {
+	for _, kv := range environ {
+		name, value, _ := strings.Cut(kv, "=")
+		switch flag := variables[name]; {
+		case flag == flagHTTPPort && strings.Contains(value, "://"): // it is a Service's
+			rest = append(rest, kv)
+		case flag != "":
+			args = append(args, "--"+flag+"="+value)
+		case name != "WORKERPOOL_DRAIN_KEY":
+			rest = append(rest, kv)
+		}
+	}
+	return args, rest
+}
+
+func unless(ok bool, what, wrong string) error {
 	if ok {
 		return nil
 	}
-	return fmt.Errorf("%s %s", variable, wrong)
+	return fmt.Errorf("%s %s", what, wrong)
 }

@@ -1,54 +1,82 @@
 package agent
 
 import (
-	"encoding/pem"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
 
-func TestConfigFromEnviron(t *testing.T) {
+func testCA(t *testing.T) string {
+	t.Helper()
 	certificate, _ := newCertificate(t)
-	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Certificate[0]})
-	environ := []string{
-		"WORKERPOOL_ADDRESSES=10.0.0.1:9443,workerpool.svc:9443", "WORKERPOOL_CA=" + string(ca),
-		"WORKERPOOL_TOKEN_FILE=/token", "WORKERPOOL_SPOOL_DIR=/workerpool/spool", "WORKERPOOL_SLOTS=3",
+	return pemOf(certificate)
+}
+
+func TestParseConfig(t *testing.T) {
+	required := []string{
+		"--addresses=10.0.0.1:9443,workerpool.svc:9443", "--ca=" + testCA(t), "--token-file=/token", "--spool-dir=/workerpool/spool", "--slots=3",
 	}
-	c, err := ConfigFromEnviron(environ)
+	with := func(more ...string) []string { return append(slices.Clone(required), more...) }
+	// No variable is a flag, whatever it is called.
+	environ := []string{"WORKERPOOL_SLOTS=7", "WORKERPOOL_HTTP_PORT=tcp://10.0.0.1:80", "WORKERPOOL_CA=own", "slots=9"}
+	c, err := ParseConfig(required, environ)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !slicesEqual(c.Addresses, "10.0.0.1:9443", "workerpool.svc:9443") || c.Slots != 3 || c.HealthAddress != ":9808" {
+	if !slicesEqual(c.Addresses, "10.0.0.1:9443", "workerpool.svc:9443") || c.Slots != 3 || c.HealthAddress != "" || c.HTTPPort != 0 || !slicesEqual(c.Environ, environ...) {
 		t.Errorf("config %+v", c)
 	}
-	_, err = ConfigFromEnviron([]string{"WORKERPOOL_SLOTS=257", "WORKERPOOL_SPOOL_DIR=spool"})
-	for _, variable := range []string{envAddresses, envCA, envTokenFile, envSpoolDir, envSlots} {
-		if err == nil || !strings.Contains(err.Error(), variable) {
-			t.Errorf("%s is not in %v", variable, err)
+	c, err = ParseConfig(with("--http-port=8080", "--health-address=:9808", "--hide=WORKERPOOL_SLOTS"), environ)
+	if err != nil || c.HTTPPort != 8080 || c.HealthAddress != ":9808" || !slicesEqual(c.Environ, environ[1:]...) {
+		t.Errorf("config %+v, error %v", c, err)
+	}
+	for _, wrong := range []string{"--http-port=8080", "--http-port=65536", "--http-port=http", "--slots=0", "--slots=257", "--spool-dir=spool", "--unknown", "more"} {
+		if _, err := ParseConfig(with(wrong), nil); err == nil {
+			t.Errorf("%s is taken", wrong)
 		}
+	}
+	_, err = ParseConfig([]string{"--slots=257"}, nil)
+	for _, flag := range []string{flagAddresses, flagCA, flagTokenFile, flagSpoolDir, flagSlots} {
+		if err == nil || !strings.Contains(err.Error(), flag) {
+			t.Errorf("%s is not in %v", flag, err)
+		}
+	}
+}
+
+// Pods that an operator before the flags has made have variables.
+func TestParseConfigOfAnOlderPod(t *testing.T) {
+	c, err := ParseConfig(nil, []string{
+		"OWN=x", "WORKERPOOL_ADDRESSES=10.0.0.1:9443", "WORKERPOOL_CA=" + testCA(t), "WORKERPOOL_TOKEN_FILE=/token", "WORKERPOOL_SPOOL_DIR=/workerpool/spool",
+		"WORKERPOOL_SLOTS=3", "WORKERPOOL_HEALTH_ADDRESS=:9808", "WORKERPOOL_POOL=p", "WORKERPOOL_POD_NAME=p-0", "WORKERPOOL_POD_NAMESPACE=n",
+		"WORKERPOOL_HTTP_PORT=tcp://10.0.0.1:80", "WORKERPOOL_DRAIN_KEY=key", "WORKERPOOL_MODE=own",
+	})
+	if err != nil || c.Slots != 3 || c.HealthAddress != ":9808" || c.HTTPPort != 0 || c.Pod != "p-0" || c.Namespace != "n" || c.Pool != "p" {
+		t.Errorf("config %+v, error %v", c, err)
+	}
+	if !slicesEqual(c.Environ, "OWN=x", "WORKERPOOL_HTTP_PORT=tcp://10.0.0.1:80", "WORKERPOOL_MODE=own") {
+		t.Errorf("jobs have %q", c.Environ)
 	}
 }
 
 func TestReadyFromTheFirstSessionOn(t *testing.T) {
 	o := newOperator(t)
-	a, _, _ := runAgent(t, testConfig(t, o), &lockedBuffer{})
-	status := func(path string) int {
-		w := httptest.NewRecorder()
-		a.health.handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
-		return w.Code
+	c := testConfig(t, o)
+	if err := os.WriteFile(c.ReadyFile, nil, 0o644); err != nil { // of an earlier run
+		t.Fatal(err)
 	}
+	ready := func() bool { _, err := os.Stat(c.ReadyFile); return err == nil }
+	runAgent(t, c, &lockedBuffer{})
 	s := o.next()
-	if status("/readyz") != http.StatusServiceUnavailable || status("/healthz") != http.StatusOK {
-		t.Errorf("before: ready %d, healthy %d", status("/readyz"), status("/healthz"))
+	if ready() {
+		t.Error("ready before the first session")
 	}
 	s.welcome(5)
-	waitFor(t, "readiness", func() bool { return status("/readyz") == http.StatusOK })
+	waitFor(t, "readiness", ready)
 	s.over <- nil
 	o.next()
-	if status("/readyz") != http.StatusOK {
+	if !ready() {
 		t.Error("not ready while the operator is away")
 	}
 }

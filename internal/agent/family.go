@@ -59,8 +59,8 @@ func (f family) branch(pid, self int) int {
 	return 0
 }
 
-// membersLocked sorts processes by their attempt: by descent, or by the mark of the orphan that they are or
-// descend from. An orphan that hides its mark counts if only one attempt is live.
+// membersLocked sorts processes by their attempt: by descent, or by the tag or mark of the orphan that they
+// are or descend from. An orphan that hides both counts if only one attempt is live.
 func (r *reaper) membersLocked(f family) map[*process][]int {
 	self := os.Getpid()
 	owners := map[int]*process{0: nil}
@@ -84,9 +84,9 @@ func (r *reaper) ownerLocked(child int) *process {
 	if p := r.running[child]; p != nil {
 		return p
 	}
-	mark, ok := r.markOf(child)
+	owner, ok := r.claimedLocked(child)
 	if ok || len(r.live) != 1 {
-		return r.live[mark]
+		return owner
 	}
 	for _, p := range r.live {
 		return p

@@ -2,14 +2,30 @@ package agent
 
 import (
 	"context"
-	"crypto/subtle"
+	"io"
+	"log"
+	"net"
 	"net/http"
+	"slices"
+	"sync"
 	"sync/atomic"
+	"time"
 )
 
-// drainHeader has the key of a request to /drain: the port can be reached from all over the cluster, and
-// not everybody there may take a worker out of service.
-const drainHeader = "Workerpool-Drain-Key"
+// The port can be reached from all over the cluster. What others ask costs little, tells little and changes nothing.
+const (
+	// maxSilent is how many connections there may be on which nothing was asked yet: one more closes the oldest. So
+	// many of them keep out nobody.
+	maxSilent = 64
+	// askWithin is how long a request may take to come, maxAsked how long its header may be, in bytes.
+	askWithin = 2 * time.Second
+	maxAsked  = 4 << 10
+	// maxAsking bounds the requests that are answered at once.
+	maxAsking = 64
+	// toldWithin is how long a request for a drain waits for the word that the pod is to end: the kubelet runs both
+	// hooks at once. Else the job container alone is ended, or a stranger asks.
+	toldWithin = 5 * time.Second
+)
 
 // health answers the kubelet.
 type health struct {
@@ -18,44 +34,139 @@ type health struct {
 	ready atomic.Bool
 	// server returns why the job container's server can't be reached. It is nil where there is none.
 	server func(context.Context) error
-	// drain has no more work taken in. What it returns is closed when there is none left. It is nil where
-	// only the agent's own end does that.
-	drain    func() <-chan struct{}
-	drainKey string
+	// told is closed when the pod is to end, idle when nothing is left to do then. They are nil where only the agent's
+	// own end is waited for.
+	told, idle <-chan struct{}
+	toldWithin time.Duration
+
+	asking  atomic.Int32
+	waiting waiting
 }
 
 func (h *health) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
 	mux.HandleFunc("GET /readyz", h.serveReady)
-	if h.drain != nil {
+	if h.told != nil {
 		mux.HandleFunc("GET /drain", h.serveDrain)
 	}
-	return mux
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength != 0 {
+			// Nobody waits for the rest of it.
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now())
+			http.Error(w, "no content is wanted", http.StatusRequestEntityTooLarge)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
+}
+
+// newServer returns a server for the handler whose connections are bounded.
+func (h *health) newServer() *http.Server {
+	s := &http.Server{
+		Handler: h.handler(), ReadHeaderTimeout: askWithin, MaxHeaderBytes: maxAsked,
+		ConnState: new(silent).note, ErrorLog: log.New(io.Discard, "", 0),
+	}
+	s.SetKeepAlivesEnabled(false)
+	return s
 }
 
 func (h *health) serveReady(w http.ResponseWriter, r *http.Request) {
-	if !h.ready.Load() {
+	defer h.asking.Add(-1)
+	switch asking := h.asking.Add(1); {
+	case !h.ready.Load():
 		http.Error(w, "no session with the operator yet", http.StatusServiceUnavailable)
-		return
-	}
-	if h.server == nil {
-		return
-	}
-	if err := h.server(r.Context()); err != nil {
-		http.Error(w, "the job container does not answer: "+err.Error(), http.StatusServiceUnavailable)
+	case h.server == nil:
+	case asking > maxAsking:
+		http.Error(w, "too many ask", http.StatusServiceUnavailable)
+	default:
+		if err := h.server(r.Context()); err != nil {
+			http.Error(w, "the job container does not answer: "+err.Error(), http.StatusServiceUnavailable)
+		}
 	}
 }
 
 // serveDrain answers when nothing runs and all results are stored, which may take as long as whoever asks
-// has patience.
+// has patience. It takes the word that the pod is to end from nobody who asks: that comes from within the pod.
 func (h *health) serveDrain(w http.ResponseWriter, r *http.Request) {
-	if subtle.ConstantTimeCompare([]byte(r.Header.Get(drainHeader)), []byte(h.drainKey)) == 0 {
-		http.Error(w, drainHeader+" is not this worker's", http.StatusForbidden)
+	ctx, done, ok := h.waiting.begin(r)
+	if !ok {
+		http.Error(w, "too many wait", http.StatusServiceUnavailable)
+		return
+	}
+	defer done()
+	timeout := time.NewTimer(h.toldWithin)
+	defer timeout.Stop()
+	select {
+	case <-h.told:
+	case <-timeout.C:
+		return
+	case <-ctx.Done():
 		return
 	}
 	select {
-	case <-h.drain():
-	case <-r.Context().Done():
+	case <-h.idle:
+	case <-ctx.Done():
 	}
+}
+
+// waiting has the requests for a drain, by the host that they come from: each has one, the last. So those of others can't
+// keep the kubelet's out.
+type waiting struct {
+	mu    sync.Mutex
+	hosts map[string]*waiter
+}
+
+type waiter struct{ cancel context.CancelFunc }
+
+// maxWaiting is how many hosts may wait at once.
+const maxWaiting = 256
+
+func (w *waiting) begin(r *http.Request) (ctx context.Context, done func(), ok bool) {
+	host, _, _ := net.SplitHostPort(r.RemoteAddr)
+	ctx, cancel := context.WithCancel(r.Context())
+	own := &waiter{cancel}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	before := w.hosts[host]
+	if before == nil && len(w.hosts) >= maxWaiting {
+		cancel()
+		return nil, nil, false
+	}
+	if before != nil {
+		before.cancel()
+	}
+	if w.hosts == nil {
+		w.hosts = map[string]*waiter{}
+	}
+	w.hosts[host] = own
+	return ctx, func() {
+		cancel()
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.hosts[host] == own {
+			delete(w.hosts, host)
+		}
+	}, true
+}
+
+// silent has the connections on which nothing was asked yet, the oldest first.
+type silent struct {
+	mu    sync.Mutex
+	conns []net.Conn
+}
+
+// note is called with each change of a connection.
+func (s *silent) note(conn net.Conn, state http.ConnState) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if state != http.StateNew {
+		s.conns = slices.DeleteFunc(s.conns, func(c net.Conn) bool { return c == conn })
+		return
+	}
+	if len(s.conns) == maxSilent {
+		_ = s.conns[0].Close()
+		s.conns = slices.Delete(s.conns, 0, 1)
+	}
+	s.conns = append(s.conns, conn)
 }

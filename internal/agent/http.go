@@ -48,6 +48,7 @@ func (a *Agent) request(at *attempt, r *result) bool {
 	}
 	conn, err := a.connect(ctx)
 	if err != nil {
+		a.loseServer()
 		outcome := a.endingOf(at)
 		r.endedBy(outcome, err.Error(), a.now())
 		return outcome != pb.Outcome_OUTCOME_UNSPECIFIED
@@ -69,6 +70,7 @@ func (a *Agent) newRequest(ctx context.Context, assignment *pb.Assignment) (*htt
 	case a.HTTPPort == 0:
 		return nil, errors.New("the worker serves no HTTP: it runs commands")
 	}
+	//nolint:gosec // the host is this one, and the port the pool's
 	req, err := http.NewRequestWithContext(ctx, h.GetMethod(), "http://"+a.serverAddress()+h.GetPath(), bytes.NewReader(h.GetBody()))
 	if err != nil {
 		return nil, err

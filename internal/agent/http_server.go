@@ -4,7 +4,6 @@ import (
 	"context"
 	"net"
 	"strconv"
-	"sync"
 	"time"
 )
 
@@ -47,13 +46,27 @@ func (a *Agent) lookForServer(ctx context.Context) {
 	}
 }
 
-// awaitServer has work taken in once the server answers. The session does not wait for that, lest a worker
-// be given up because what it loads takes long.
+// awaitServer has work taken in once the server answers, and again after it was away. The session does not wait for that,
+// lest a worker be given up because what it loads takes long.
 func (a *Agent) awaitServer(ctx context.Context) {
-	if a.health.server != nil && poll(ctx, longestPause, func() bool { return a.health.server(ctx) == nil }) {
+	if a.health.server == nil {
+		return
+	}
+	for poll(ctx, longestPause, func() bool { return a.health.server(ctx) == nil }) {
 		a.setWaiting(false)
 		a.wake()
+		select {
+		case <-a.serverGone:
+		case <-ctx.Done():
+			return
+		}
 	}
+}
+
+// loseServer has no work taken in until the server answers again.
+func (a *Agent) loseServer() {
+	a.setWaiting(true)
+	notify(a.serverGone)
 }
 
 func (a *Agent) setWaiting(waiting bool) {
@@ -73,55 +86,4 @@ func poll(ctx context.Context, longest time.Duration, condition func() bool) boo
 		}
 	}
 	return ctx.Err() == nil
-}
-
-// hold is a time in which the kubelet is about to end the job container and waits for its work to end.
-type hold struct {
-	// drained is closed when no work is left.
-	drained chan struct{}
-	once    sync.Once
-}
-
-func (h *hold) release() { h.once.Do(func() { close(h.drained) }) }
-
-// hold has no more work taken in. What it returns is closed when nothing runs and all results are stored.
-// The agent itself stays, for it would be started again: it ends by Drain. More calls change nothing.
-func (a *Agent) hold() <-chan struct{} {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.held == nil {
-		a.held = &hold{drained: make(chan struct{})}
-		notify(a.holds)
-	}
-	a.table.draining = true
-	a.closeIfDrainedLocked()
-	a.wake()
-	return a.held.drained
-}
-
-// endHolds has the agent take work again after a hold that was not the worker's end: the kubelet holds a
-// container that it only starts again, too, because its liveness probe has failed. That shows in the server:
-// it goes away and comes back.
-func (a *Agent) endHolds(ctx context.Context) {
-	for {
-		select {
-		case <-a.holds:
-		case <-ctx.Done():
-			return
-		}
-		gone := func() bool { return a.health.server(ctx) != nil }
-		back := func() bool { return a.health.server(ctx) == nil }
-		if poll(ctx, serverPause, gone) && poll(ctx, longestPause, back) {
-			a.endHold()
-		}
-	}
-}
-
-func (a *Agent) endHold() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.held.release()
-	a.held = nil
-	a.table.draining = a.leaving
-	a.wake()
 }

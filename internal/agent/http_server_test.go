@@ -2,14 +2,10 @@ package agent
 
 import (
 	"context"
-	"encoding/pem"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -53,10 +49,9 @@ func TestAnAgentThatDrainsDoesNotWaitForTheServer(t *testing.T) {
 }
 
 // ask sends a request to the agent's health server.
-func ask(ctx context.Context, a *Agent, path, key string) int {
+func ask(ctx context.Context, a *Agent, path string) int {
 	w := httptest.NewRecorder()
 	r := httptest.NewRequestWithContext(ctx, http.MethodGet, path, nil)
-	r.Header.Set(drainHeader, key)
 	a.health.handler().ServeHTTP(w, r)
 	return w.Code
 }
@@ -65,7 +60,7 @@ func TestReadyWhileTheServerAnswers(t *testing.T) {
 	o := newOperator(t)
 	server := newJobServer(t, func(http.ResponseWriter, *http.Request) {})
 	a, _, _ := runAgent(t, httpConfig(t, o, server), &lockedBuffer{})
-	ready := func() bool { return ask(t.Context(), a, "/readyz", "") == http.StatusOK }
+	ready := func() bool { return ask(t.Context(), a, "/readyz") == http.StatusOK }
 	s := o.next()
 	if ready() {
 		t.Error("ready before the first session")
@@ -78,7 +73,7 @@ func TestReadyWhileTheServerAnswers(t *testing.T) {
 		t.Error("not ready while the operator is away")
 	}
 	server.close()
-	if ready() || ask(t.Context(), a, "/healthz", "") != http.StatusOK {
+	if ready() || ask(t.Context(), a, "/healthz") != http.StatusOK {
 		t.Error("ready while the server does not answer, or not healthy")
 	}
 	server.open()
@@ -87,13 +82,23 @@ func TestReadyWhileTheServerAnswers(t *testing.T) {
 	}
 }
 
-// drainAsked asks an agent to drain, as the kubelet does, and returns what comes with the answer.
+// drainAsked tells an agent that its pod is to end and waits for it to drain, as the kubelet does, and returns what comes
+// with the answer.
 func drainAsked(t *testing.T, a *Agent) <-chan int {
+	t.Helper()
+	if err := AskToDrain(t.Context(), a.DrainSocket); err != nil {
+		t.Fatal(err)
+	}
+	return drainWaited(t, a)
+}
+
+// drainWaited is a request for a drain of which the agent has not been told.
+func drainWaited(t *testing.T, a *Agent) <-chan int {
 	t.Helper()
 	answer := make(chan int, 1)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
-	go func() { defer close(ended); answer <- ask(ctx, a, "/drain", "key") }()
+	go func() { defer close(ended); answer <- ask(ctx, a, "/drain") }()
 	t.Cleanup(func() { cancel(); <-ended })
 	return answer
 }
@@ -173,22 +178,46 @@ func noAnswer(t *testing.T, answer <-chan int, when string) {
 	}
 }
 
-func TestDrainNeedsTheKey(t *testing.T) {
+// Anybody in the cluster can reach the port.
+func TestARequestForADrainAloneChangesNothing(t *testing.T) {
 	o := newOperator(t)
-	a, _, _ := runAgent(t, httpConfig(t, o, newJobServer(t, func(http.ResponseWriter, *http.Request) {})), &lockedBuffer{})
+	a, err := New(httpConfig(t, o, newJobServer(t, func(http.ResponseWriter, *http.Request) {})), io.Discard, discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.health.toldWithin = time.Millisecond
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error)
+	go func() { ended <- a.Run(ctx) }()
+	t.Cleanup(func() { cancel(); ends(t, ended) })
 	s := o.accepted()
-	for _, key := range []string{"", "other", "key2"} {
-		if code := ask(t.Context(), a, "/drain", key); code != http.StatusForbidden {
-			t.Errorf("with the key %q: %d", key, code)
-		}
+	if code := answered(t, drainWaited(t, a)); code != http.StatusOK {
+		t.Errorf("status %d", code)
 	}
 	if r := s.run(post("a")); r.GetHttpStatus() != 200 {
 		t.Errorf("%v", r)
 	}
-	exec, _, _ := runAgent(t, testConfig(t, o), &lockedBuffer{})
-	if code := ask(t.Context(), exec, "/drain", ""); code != http.StatusNotFound {
-		t.Errorf("where commands run: %d", code)
+	s.until("a report", func(r *pb.Report) bool {
+		if r.GetDraining() {
+			t.Error("it drains")
+		}
+		return true
+	})
+}
+
+func TestTheWordThatThePodEndsMayComeAfterTheRequest(t *testing.T) {
+	o := newOperator(t)
+	a, _, _ := runAgent(t, httpConfig(t, o, newJobServer(t, func(http.ResponseWriter, *http.Request) {})), &lockedBuffer{})
+	s := o.accepted()
+	answer := drainWaited(t, a)
+	noAnswer(t, answer, "before the word")
+	if err := AskToDrain(t.Context(), a.DrainSocket); err != nil {
+		t.Fatal(err)
 	}
+	if code := answered(t, answer); code != http.StatusOK {
+		t.Errorf("status %d", code)
+	}
+	s.until("draining", (*pb.Report).GetDraining)
 }
 
 func TestDrainedAgentIsToldToEndAtAnyTime(t *testing.T) {
@@ -211,38 +240,20 @@ func TestDrainedAgentIsToldToEndAtAnyTime(t *testing.T) {
 	}
 }
 
-// The kubelet asks for a drain also when it ends the job container because its liveness probe has failed.
-func TestWorkIsTakenAgainWhenTheServerWasOnlyStartedAgain(t *testing.T) {
+func TestNoWorkWhileTheServerIsAway(t *testing.T) {
 	o := newOperator(t)
 	server := newJobServer(t, func(http.ResponseWriter, *http.Request) {})
-	a, err := New(httpConfig(t, o, server), io.Discard, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var failures atomic.Int32
-	a.health.server = func(ctx context.Context) error {
-		err := a.probeServer(ctx)
-		if err != nil {
-			failures.Add(1)
-		}
-		return err
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error)
-	go func() { ended <- a.Run(ctx) }()
-	t.Cleanup(func() { cancel(); ends(t, ended) })
-
+	runAgent(t, httpConfig(t, o, server), &lockedBuffer{})
 	s := o.accepted()
 	for _, name := range []string{"a", "b"} {
-		if code := answered(t, drainAsked(t, a)); code != http.StatusOK {
-			t.Fatalf("status %d", code)
-		}
-		s.until("draining", (*pb.Report).GetDraining)
 		server.close()
-		before := failures.Load()
-		waitFor(t, "the agent to see it", func() bool { return failures.Load() > before })
+		s.assign(post(name))
+		r := s.until("no work taken in", func(r *pb.Report) bool { return r.GetSeen() == s.sequence && r.GetDraining() })
+		if len(r.GetRunning())+len(r.GetResults()) > 0 {
+			t.Errorf("%v", r)
+		}
 		server.open()
-		s.until("no draining", func(r *pb.Report) bool { return !r.GetDraining() })
+		s.until("work taken in", func(r *pb.Report) bool { return !r.GetDraining() })
 		if r := s.run(post(name)); r.GetHttpStatus() != 200 {
 			t.Errorf("%v", r)
 		}
@@ -266,39 +277,19 @@ func TestARequestThatBreaksInADrainIsInterrupted(t *testing.T) {
 	}
 }
 
-func TestConfigOfHTTP(t *testing.T) {
-	certificate, _ := newCertificate(t)
-	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Certificate[0]})
-	environ := []string{
-		"WORKERPOOL_ADDRESSES=10.0.0.1:9443", "WORKERPOOL_CA=" + string(ca), "WORKERPOOL_TOKEN_FILE=/token",
-		"WORKERPOOL_SPOOL_DIR=/workerpool/spool", "WORKERPOOL_SLOTS=3",
-	}
-	with := func(more ...string) (Config, error) {
-		return ConfigFromEnviron(append(slices.Clip(environ), more...))
-	}
-	if c, err := with("WORKERPOOL_HTTP_PORT=8080", "WORKERPOOL_DRAIN_KEY=key"); err != nil || c.HTTPPort != 8080 || c.DrainKey != "key" {
-		t.Errorf("config %+v, error %v", c, err)
-	}
-	for _, wrong := range []string{"WORKERPOOL_HTTP_PORT=8080", "WORKERPOOL_HTTP_PORT=65536", "WORKERPOOL_HTTP_PORT=http"} {
-		if _, err := with(wrong); err == nil {
-			t.Errorf("%s alone is taken", wrong)
-		}
-	}
-}
-
 func TestADrainEndsWithAnAttemptThatIsNotRun(t *testing.T) {
 	o := newOperator(t)
 	a, stop, _ := runAgent(t, httpConfig(t, o, newJobServer(t, func(http.ResponseWriter, *http.Request) {})), &lockedBuffer{})
 	o.accepted()
 	stop()
 	at, _ := a.table.assign(post("a"))
-	drained := a.hold()
+	a.hold()
 	select {
-	case <-drained:
+	case <-a.idle:
 		t.Fatal("drained while there is an attempt")
 	default:
 	}
-	a.drop(at)
-	wait(t, "the end of the drain", drained)
+	a.drop(at, false)
+	wait(t, "the end of the drain", a.idle)
 	wait(t, "the attempt's end", at.done)
 }

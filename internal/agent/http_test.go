@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -73,7 +74,7 @@ func (s *jobServer) open() {
 func httpConfig(t testing.TB, o *operator, s *jobServer) Config {
 	t.Helper()
 	c := testConfig(t, o)
-	c.HTTPPort, c.DrainKey = s.port, "key"
+	c.HTTPPort, c.HealthAddress, c.DrainSocket = s.port, "127.0.0.1:0", filepath.Join(filepath.Dir(c.SpoolDir), "drain")
 	return c
 }
 
@@ -315,6 +316,7 @@ func TestARequestThatReachesNobodyIsNotRun(t *testing.T) {
 		return r.GetSeen() == s.sequence && len(r.GetRunning()) == 0
 	})
 	server.open()
+	s.until("work taken in", func(r *pb.Report) bool { return !r.GetDraining() })
 	again := post("a")
 	again.Token = tokenTry("a", 2)
 	if r := s.run(again); r.GetHttpStatus() != 200 {

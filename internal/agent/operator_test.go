@@ -8,8 +8,8 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/pem"
 	"io"
-	"log/slog"
 	"math/big"
 	"net"
 	"os"
@@ -35,9 +35,11 @@ const patience = 30 * time.Second
 // operator is a leader that does what a test says.
 type operator struct {
 	pb.UnimplementedDispatchServer
-	t        testing.TB
-	address  string
-	ca       *x509.CertPool
+	t       testing.TB
+	address string
+	ca      *x509.CertPool
+	// caPEM is the same.
+	caPEM    string
 	sessions chan *session
 
 	mu sync.Mutex
@@ -62,7 +64,7 @@ type session struct {
 func newOperator(t testing.TB) *operator {
 	t.Helper()
 	certificate, ca := newCertificate(t)
-	o := &operator{t: t, ca: ca, sessions: make(chan *session, 16)}
+	o := &operator{t: t, ca: ca, caPEM: pemOf(certificate), sessions: make(chan *session, 16)}
 	server := grpc.NewServer(grpc.MaxRecvMsgSize(16<<20), grpc.Creds(credentials.NewTLS(&tls.Config{
 		Certificates: []tls.Certificate{certificate},
 		MinVersion:   tls.VersionTLS13,
@@ -104,6 +106,10 @@ func newCertificate(t testing.TB) (tls.Certificate, *x509.CertPool) {
 	pool := x509.NewCertPool()
 	pool.AddCert(parsed)
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pool
+}
+
+func pemOf(certificate tls.Certificate) string {
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Certificate[0]}))
 }
 
 func (o *operator) Session(stream pb.Dispatch_SessionServer) error {
@@ -282,14 +288,14 @@ func testConfig(t testing.TB, o *operator) Config {
 		t.Fatal(err)
 	}
 	c := Config{
-		Addresses:     []string{o.address},
-		CA:            o.ca,
-		TokenFile:     tokenFile,
-		SpoolDir:      filepath.Join(dir, "spool"),
-		Slots:         4,
-		HealthAddress: "127.0.0.1:0",
-		Environ:       []string{"PATH=" + os.Getenv("PATH"), "CONTAINER=yes", "WORKERPOOL_CA=hidden"},
-		timing:        defaultTiming(),
+		Addresses: []string{o.address},
+		CA:        o.ca,
+		TokenFile: tokenFile,
+		SpoolDir:  filepath.Join(dir, "spool"),
+		Slots:     4,
+		ReadyFile: filepath.Join(dir, "ready"),
+		Environ:   []string{"PATH=" + os.Getenv("PATH"), "CONTAINER=yes", "WORKERPOOL_CA=own", markVariable + "=fake"},
+		timing:    defaultTiming(),
 	}
 	// What is not to be waited for would fail a test.
 	c.timing.drain, c.timing.clean = 2*patience, 2*patience
@@ -300,7 +306,7 @@ func testConfig(t testing.TB, o *operator) Config {
 // runAgent runs an agent until the test ends, or until stop. Its Run's error comes on done.
 func runAgent(t testing.TB, c Config, stdout io.Writer) (a *Agent, stop func(), done <-chan error) {
 	t.Helper()
-	a, err := New(c, stdout, slog.New(slog.DiscardHandler))
+	a, err := New(c, stdout, discard)
 	if err != nil {
 		t.Fatal(err)
 	}

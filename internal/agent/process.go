@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"sync"
 	"syscall"
@@ -14,6 +16,8 @@ type process struct {
 	reaper *reaper
 	pid    int
 	mark   string
+	// tag is 0 if there is none.
+	tag int
 	// stdout and stderr are the ends to read.
 	stdout, stderr *os.File
 	// exited gets the process's end, once.
@@ -66,13 +70,26 @@ func (p *process) end(grace time.Duration, now time.Time) bool {
 	return true
 }
 
+// errScarce is why a program could not be started that the attempt has no part in: there are too many processes or open files.
+var errScarce = errors.New("no room for another process")
+
+// orScarce marks errors of which others may be the cause.
+func orScarce(err error) error {
+	for _, errno := range []error{unix.EAGAIN, unix.EMFILE, unix.ENFILE, unix.ENOMEM} {
+		if errors.Is(err, errno) {
+			return fmt.Errorf("%w: %w", errScarce, err)
+		}
+	}
+	return err
+}
+
 // start executes c. The process counts as running until clean.
 //
 // The clone is a vfork: this thread is held until the program's first instruction.
 func (r *reaper) start(c command) (*process, error) {
 	f, err := r.openFiles(c)
 	if err != nil {
-		return nil, err
+		return nil, orScarce(err)
 	}
 	p := &process{reaper: r, mark: c.mark, stdout: f.stdout, stderr: f.stderr, exited: make(chan exit, 1)}
 	path, argv, env := c.path, c.argv, c.env
@@ -80,21 +97,26 @@ func (r *reaper) start(c command) (*process, error) {
 		path, argv, env = self, c.limitedArgs(), c.env[:1]
 	}
 	began := r.begin(p)
-	p.pid, err = syscall.ForkExec(path, argv, &syscall.ProcAttr{
-		Dir:   c.dir,
-		Env:   env,
-		Files: f.child,
-		Sys:   &syscall.SysProcAttr{Setsid: true},
+	r.tags.while(p.tag, func() {
+		p.pid, err = syscall.ForkExec(path, argv, &syscall.ProcAttr{
+			Dir:   c.dir,
+			Env:   env,
+			Files: f.child,
+			Sys:   &syscall.SysProcAttr{Setsid: true},
+		})
 	})
 	f.closeChild()
 	r.began(p, began, err == nil)
-	if err == nil && f.status != nil {
-		if err = executed(f.status); err != nil {
-			<-p.exited
-			r.forget(p)
-		}
-	}
 	if err != nil {
+		f.close()
+		return nil, orScarce(c.explain(err))
+	}
+	if f.status == nil {
+		return p, nil
+	}
+	if err := executed(f.status); err != nil {
+		<-p.exited
+		r.forget(p)
 		f.close()
 		return nil, c.explain(err)
 	}

@@ -106,12 +106,12 @@ func TestEnvironmentAndDirectory(t *testing.T) {
 	a.WorkingDir = bin
 	a.Env = []*pb.EnvVar{{Name: "PATH", Value: bin}, {Name: "CONTAINER", Value: "no"}, {Name: "OWN", Value: "a=b"}, {Name: markVariable, Value: "fake"}}
 	out := "\n" + string(s.run(a).GetOutput())
-	for _, want := range []string{"\n" + bin + "\n", "\nCONTAINER=no\n", "\nOWN=a=b\n", "\nTMPDIR=/"} {
+	for _, want := range []string{"\n" + bin + "\n", "\nCONTAINER=no\n", "\nOWN=a=b\n", "\nTMPDIR=/", "\nWORKERPOOL_CA=own\n"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in %q", want, out)
 		}
 	}
-	if strings.Contains(out, "WORKERPOOL_CA") || strings.Contains(out, "fake") || strings.Count(out, "\nCONTAINER=") != 1 {
+	if strings.Contains(out, "fake") || strings.Count(out, "\nCONTAINER=") != 1 {
 		t.Errorf("environment %q", out)
 	}
 }
@@ -246,15 +246,54 @@ func TestAttemptsAreToldApart(t *testing.T) {
 	s.run(shell("group", "env -i PATH=$PATH sh -c 'echo $$ > "+dir+"/group; exec sleep 1000' & until test -s "+dir+"/group; do sleep 0.01; done"))
 	waitFor(t, "end", func() bool { return !alive(pidIn(t, dir+"/group")) })
 
-	// and if it has left that could be anybody's: it is spared until nobody is left, and holds up nothing.
-	s.run(shell("hides", daemon("env -i PATH=$PATH", dir+"/hides")))
+	// by its limits if it has left that,
+	s.run(shell("leaves", "env -i PATH=$PATH sh -c 'setsid sh -c \"setsid sleep 1000 < /dev/null > /dev/null 2>&1 & echo \\$! > "+dir+"/leaves\" &'; until test -s "+dir+"/leaves; do sleep 0.01; done"))
+	if alive(pidIn(t, dir+"/leaves")) {
+		t.Error("the daemon that hides is alive")
+	}
+
+	// and if it has changed those too it could be anybody's: it is spared until nobody is left, and holds up nothing.
+	s.run(shell("hides", daemon("env -i PATH=$PATH prlimit --sigpending=100:", dir+"/hides")))
 	if !alive(pidIn(t, dir+"/hides")) {
 		t.Error("a process that could be the other attempt's was killed")
+	}
+	if !alive(pidIn(t, dir+"/stays")) {
+		t.Error("the daemon of the attempt that runs was killed")
 	}
 	s.send(&pb.OperatorMessage{Kills: []*pb.Kill{{Token: tokenFor("stays")}}})
 	s.result(tokenFor("stays"))
 	if alive(pidIn(t, dir+"/stays")) || alive(pidIn(t, dir+"/hides")) {
 		t.Error("something is left")
+	}
+}
+
+// A neighbour that hides in the same way is not the one whose attempt ends.
+func TestANeighbourThatHidesIsSpared(t *testing.T) {
+	s := start(t)
+	dir := t.TempDir()
+	hides := func(name string) string { return daemon("env -i PATH=$PATH", dir+"/"+name) }
+	s.assign(shell("stays", hides("stays")+"; exec sleep 1000"))
+	waitFor(t, "daemon", func() bool { _, err := os.Stat(dir + "/stays"); return err == nil })
+	for i := range 3 {
+		name := fmt.Sprint("ends", i)
+		s.run(shell(name, hides(name)))
+		if alive(pidIn(t, dir+"/"+name)) {
+			t.Error("the daemon of the ended attempt is alive")
+		}
+		if !alive(pidIn(t, dir+"/stays")) {
+			t.Fatal("the daemon of the attempt that runs was killed")
+		}
+	}
+	limited := shell("limited", hides("limited"))
+	limited.MaxOpenFiles = 64
+	s.run(limited)
+	if alive(pidIn(t, dir+"/limited")) {
+		t.Error("the daemon of the attempt whose files are limited is alive")
+	}
+	kill(s, "stays", 0)
+	s.result(tokenFor("stays"))
+	if alive(pidIn(t, dir+"/stays")) {
+		t.Error("the last daemon is alive")
 	}
 }
 

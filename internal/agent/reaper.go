@@ -28,7 +28,8 @@ type reaper struct {
 	instance string
 	marks    atomic.Uint64
 
-	mu sync.Mutex
+	mu   sync.Mutex
+	tags *tags
 	// running has the processes by pid that have not been waited for.
 	running map[int]*process
 	// live has, by their marks, the processes that were begun and are not cleaned away.
@@ -71,7 +72,7 @@ func newReaper(instance string, log *slog.Logger) (*reaper, error) {
 	}
 	return &reaper{
 		log: log, null: null, proc: proc, instance: instance,
-		running: map[int]*process{}, live: map[string]*process{}, early: map[int]early{},
+		tags: newTags(), running: map[int]*process{}, live: map[string]*process{}, early: map[int]early{},
 		reaped: make(chan struct{}),
 	}, nil
 }
@@ -116,6 +117,7 @@ func (r *reaper) begin(p *process) uint64 {
 	}
 	r.starting++
 	r.live[p.mark] = p
+	p.tag = r.tags.give(p)
 	return r.waits
 }
 
@@ -125,7 +127,7 @@ func (r *reaper) began(p *process, since uint64, ok bool) {
 	defer r.mu.Unlock()
 	r.starting--
 	if !ok {
-		delete(r.live, p.mark)
+		r.forgetLocked(p)
 		return
 	}
 	if e, ok := r.early[p.pid]; ok && e.wait > since {
@@ -215,7 +217,12 @@ func (r *reaper) clean(p *process, e exit, limit time.Duration) error {
 func (r *reaper) forget(p *process) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.forgetLocked(p)
+}
+
+func (r *reaper) forgetLocked(p *process) {
 	delete(r.live, p.mark)
+	r.tags.take(p.tag)
 }
 
 // killOrphans kills the agent's children that are of no live attempt but p's own. It returns how many
@@ -239,15 +246,23 @@ func (r *reaper) killOrphans(p *process) (int, <-chan struct{}) {
 	return left, r.reaped
 }
 
-// sparedLocked returns whether a child may belong to a live attempt other than p's. One that hides its
-// mark is killed when no other attempt is live.
+// sparedLocked returns whether a child may belong to a live attempt other than p's. One that hides its owner
+// is killed when no other attempt is live.
 func (r *reaper) sparedLocked(pid int, p *process) bool {
-	mark, ok := r.markOf(pid)
+	owner, ok := r.claimedLocked(pid)
 	if !ok {
 		return len(r.live) > 1
 	}
-	owner := r.live[mark]
 	return owner != nil && owner != p
+}
+
+// claimedLocked returns whose an orphan is by its tag or its mark, nil if that has ended, and false if it has neither.
+func (r *reaper) claimedLocked(pid int) (*process, bool) {
+	if owner, ok := r.tags.of(pid); ok {
+		return owner, true
+	}
+	mark, ok := r.markOf(pid)
+	return r.live[mark], ok
 }
 
 // siginfo is the beginning of the kernel's siginfo_t of a child, on 64-bit systems.

@@ -139,12 +139,12 @@ func TestAResetHasTheContainersEnvironmentAndATMPDIROfItsOwn(t *testing.T) {
 		t.Fatal(err)
 	}
 	out := "\n" + strings.Join(texts, "\n") + "\n"
-	for _, want := range []string{"\nCONTAINER=yes\n", "\n0\n", "\n" + dir + "\n", "\noops\n", "\nTMPDIR=/"} {
+	for _, want := range []string{"\nCONTAINER=yes\n", "\n0\n", "\n" + dir + "\n", "\noops\n", "\nTMPDIR=/", "\nWORKERPOOL_CA=own\n"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in %q", want, out)
 		}
 	}
-	if strings.Contains(out, "OWN=") || strings.Contains(out, "input") || strings.Contains(out, "WORKERPOOL_CA") {
+	if strings.Contains(out, "OWN=") || strings.Contains(out, "input") || strings.Contains(out, "fake") {
 		t.Errorf("the reset has what is the job's, or the agent's: %q", out)
 	}
 	if first := parseLog(t, log.String())[0]; first.Reset {

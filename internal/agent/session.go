@@ -25,7 +25,8 @@ const (
 	protocol = 1
 	// serverName is in the operator's certificate, wherever it is dialled.
 	serverName = "dispatch.workerpool.dev"
-	// maxReceived bounds a message of the operator, in bytes.
+	// maxReceived bounds a message of the operator, in bytes, all its assignments together. A larger one ends the
+	// session, so the operator must not send any.
 	maxReceived = 16 << 20
 	// A Welcome that does not tell gives these.
 	defaultHeartbeat = time.Second
@@ -197,7 +198,7 @@ func (a *Agent) accept(first *pb.OperatorMessage) (terms, error) {
 		return terms{}, fmt.Errorf("refuse a leader: %w", err)
 	}
 	a.fence.Reset(fence)
-	a.health.ready.Store(true)
+	a.ready()
 	return terms{
 		heartbeat: orDefault(welcome.GetHeartbeatInterval(), defaultHeartbeat),
 		silence:   orDefault(welcome.GetSilenceTimeout(), defaultSilence),
@@ -261,7 +262,7 @@ func (a *Agent) send(ctx context.Context, stream pb.Dispatch_SessionClient, hear
 		case <-begun.C:
 		case <-a.changed:
 		case <-ticker.C:
-			a.retryDisk()
+			a.mend()
 		case <-ctx.Done():
 			return
 		}

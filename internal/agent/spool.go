@@ -25,6 +25,8 @@ const (
 	frameHeader = 8
 	// maxFrame is more than the largest result takes, in bytes.
 	maxFrame = 64 << 10
+	// maxUID and maxName bound what names a job, in bytes.
+	maxUID, maxName = 64, 253
 	// shrinkBytes is when a file in which nothing is needed is emptied, compactBytes when one is written
 	// anew: more than 1,000 results take.
 	shrinkBytes  = 1 << 20
@@ -45,9 +47,13 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 //
 // In a Result of the file, started_ago and ended_ago are not ages but times since 1970.
 type spool struct {
-	mu   sync.Mutex
-	path string
-	file *os.File
+	mu     sync.Mutex
+	volume *volume
+	// folder is the file's in the volume.
+	folder string
+	file   *os.File
+	// info tells whether the file is still where it was.
+	info os.FileInfo
 	// size is where the next frame goes. What is behind it is left of a write that failed.
 	size int64
 	// frames are those of results that are not settled.
@@ -62,27 +68,40 @@ type frame struct {
 // openSpool returns the results that an earlier run of the agent has left. What can't be read is logged
 // and given up.
 func openSpool(dir string, log *slog.Logger) (*spool, []*result, error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, nil, fmt.Errorf("make the spool: %w", err)
-	}
-	path := filepath.Join(dir, spoolFile)
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	v, err := openVolume(filepath.Dir(dir))
 	if err != nil {
+		return nil, nil, fmt.Errorf("open the spool's volume: %w", err)
+	}
+	s := &spool{volume: v, folder: filepath.Base(dir), frames: map[token]frame{}}
+	if err := s.open(spoolFile); err != nil {
 		return nil, nil, fmt.Errorf("open the spool: %w", err)
 	}
-	s := &spool{path: path, file: file, frames: map[token]frame{}}
 	results, err := s.load(log)
 	if err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("read the spool: %w", err), file.Close())
+		return nil, nil, errors.Join(fmt.Errorf("read the spool: %w", err), s.file.Close())
 	}
 	return s, results, nil
+}
+
+func (s *spool) open(name string) error {
+	file, err := s.volume.file(s.folder, name)
+	if err != nil {
+		return err
+	}
+	info, err := file.Stat()
+	if err != nil {
+		return errors.Join(err, file.Close())
+	}
+	s.file, s.info = file, info
+	return nil
 }
 
 func (s *spool) close() { _ = s.file.Close() }
 
 func (s *spool) load(log *slog.Logger) ([]*result, error) {
 	results := map[token]*result{}
-	in := io.NewSectionReader(s.file, 0, 1<<62)
+	in := io.NewSectionReader(s.file, 0, 2*compactBytes) // it never becomes as long
+	dropped := 0
 	for {
 		content, err := readFrame(in)
 		if err != nil {
@@ -94,7 +113,13 @@ func (s *spool) load(log *slog.Logger) ([]*result, error) {
 		r, settled, err := decodeFrame(content)
 		switch {
 		case err != nil:
-			log.Error("Dropped a result from the spool", "offset", s.size, "error", err)
+			if dropped++; dropped == 1 { // the file may be full of them
+				log.Error("Dropped a result from the spool", "offset", s.size, "error", err)
+			}
+		case r != nil && len(results) == maxResults:
+			if dropped++; dropped == 1 {
+				log.Error("Dropped a result from the spool: it has more than an agent keeps", "offset", s.size)
+			}
 		case r != nil:
 			results[r.token] = r
 			s.frames[r.token] = frame{s.size, frameHeader + len(content)}
@@ -143,8 +168,10 @@ func (s *spool) write(r *result) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.compactLocked(); err != nil {
-		return err
+	if s.size >= compactBytes || !s.inPlaceLocked() {
+		if err := s.rewriteLocked(); err != nil {
+			return err
+		}
 	}
 	offset := s.size
 	if err := s.appendLocked(content); err != nil {
@@ -184,6 +211,11 @@ func (s *spool) forget(results []*result) error {
 func (s *spool) probe() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if !s.inPlaceLocked() {
+		if err := s.rewriteLocked(); err != nil {
+			return err
+		}
+	}
 	_, err := s.file.WriteAt(make([]byte, 2*tailBytes), s.size)
 	return err
 }
@@ -199,33 +231,47 @@ func (s *spool) appendLocked(content []byte) error {
 	return nil
 }
 
-// compactLocked writes the file anew, with what is still needed, if it has grown too long.
-func (s *spool) compactLocked() error {
-	if s.size < compactBytes {
-		return nil
+// inPlaceLocked returns whether the file is still the one that a later run of the agent would read: a job may have
+// removed it.
+func (s *spool) inPlaceLocked() bool {
+	info, err := s.volume.root.Lstat(filepath.Join(s.folder, spoolFile))
+	return err == nil && os.SameFile(info, s.info)
+}
+
+// rewriteLocked writes the file anew, with what is still needed.
+func (s *spool) rewriteLocked() error {
+	const part = spoolFile + ".part"
+	next := &spool{volume: s.volume, folder: s.folder, frames: make(map[token]frame, len(s.frames))}
+	if err := next.open(part); err != nil {
+		return fmt.Errorf("rewrite the spool: %w", err)
 	}
-	file, err := os.OpenFile(s.path+".part", os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return fmt.Errorf("compact the spool: %w", err)
-	}
-	frames := make(map[token]frame, len(s.frames))
-	size := int64(0)
+	err := next.file.Truncate(0)
 	for tok, f := range s.frames {
-		if _, err = io.Copy(file, io.NewSectionReader(s.file, f.offset, int64(f.length))); err != nil {
+		if err != nil {
 			break
 		}
-		frames[tok] = frame{size, f.length}
-		size += int64(f.length)
+		_, err = io.Copy(io.NewOffsetWriter(next.file, next.size), io.NewSectionReader(s.file, f.offset, int64(f.length)))
+		next.frames[tok] = frame{next.size, f.length}
+		next.size += int64(f.length)
 	}
 	if err == nil {
-		err = os.Rename(s.path+".part", s.path)
+		err = next.moveTo(part, spoolFile)
 	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("compact the spool: %w", err), file.Close())
+		return errors.Join(fmt.Errorf("rewrite the spool: %w", err), next.file.Close())
 	}
 	_ = s.file.Close()
-	s.file, s.frames, s.size = file, frames, size
+	s.file, s.info, s.frames, s.size = next.file, next.info, next.frames, next.size
 	return nil
+}
+
+// moveTo gives the file another name, whatever had that.
+func (s *spool) moveTo(from, to string) error {
+	from, to = filepath.Join(s.folder, from), filepath.Join(s.folder, to)
+	if err := s.volume.root.Rename(from, to); err == nil {
+		return nil
+	}
+	return errors.Join(s.volume.clear(to), s.volume.root.Rename(from, to))
 }
 
 // seal fills in the header of a frame.
@@ -266,8 +312,13 @@ func decodeResult(content []byte) (*result, error) {
 	if err := proto.Unmarshal(content, &p); err != nil {
 		return nil, fmt.Errorf("decode a result: %w", err)
 	}
-	if p.GetToken().GetJobUid() == "" || p.GetOutcome() == pb.Outcome_OUTCOME_UNSPECIFIED {
+	switch {
+	case p.GetToken().GetJobUid() == "" || pb.Outcome_name[int32(p.GetOutcome())] == "" || p.GetOutcome() == pb.Outcome_OUTCOME_UNSPECIFIED:
 		return nil, errors.New("decode a result: it is not whole")
+	case len(p.GetToken().GetJobUid()) > maxUID || len(p.GetJobName()) > maxName || len(p.GetMessage()) > 3*maxMessage || len(p.GetOutput()) > tailBytes:
+		return nil, errors.New("decode a result: it is larger than one can be")
+	case p.GetToken().GetIndex() < 0 || p.GetToken().GetTry() < 0:
+		return nil, errors.New("decode a result: it has no token")
 	}
 	return &result{
 		token:          tokenOf(p.GetToken()),

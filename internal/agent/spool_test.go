@@ -8,8 +8,11 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
+
+	"google.golang.org/protobuf/proto"
 
 	pb "github.com/workerpool-dev/workerpool/internal/dispatch/dispatchpb"
 )
@@ -137,9 +140,28 @@ func FuzzSpool(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
+	settled, err := proto.MarshalOptions{}.MarshalAppend([]byte{frameSettled}, tokenFor("a"))
+	if err != nil {
+		f.Fatal(err)
+	}
 	f.Add(frame)
-	f.Add(append(frame, frame[:20]...))
+	f.Add(append(slices.Clone(frame), frame[:20]...))
+	f.Add(append(slices.Clone(frame), seal(append(make([]byte, frameHeader), settled...))...))
 	f.Fuzz(func(t *testing.T, content []byte) {
+		// Whatever the file has, an agent starts, keeps what fits, and finds the same the next time.
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, spoolFile), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, first := reopen(t, dir)
+		s, second := reopen(t, dir)
+		if len(first) != len(second) || len(first) > maxResults {
+			t.Fatalf("%d results, then %d", len(first), len(second))
+		}
+		mustWrite(t, s, resultFor("more", 10))
+		if _, third := reopen(t, dir); third["more"] == nil {
+			t.Fatal("what was written behind it is lost")
+		}
 		in := bytes.NewReader(content)
 		for {
 			got, err := readFrame(in)
@@ -160,4 +182,37 @@ func FuzzSpool(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A job can write what it likes into the file.
+func TestASpoolThatIsTooLargeIsBounded(t *testing.T) {
+	dir := t.TempDir()
+	var content []byte
+	for i := range maxResults + 10 {
+		frame, err := encodeResult(resultFor(fmt.Sprint(i), 0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		content = append(content, frame...)
+	}
+	large := resultFor("large", tailBytes+1)
+	frame, err := encodeResult(large)
+	if err != nil {
+		t.Fatal(err)
+	}
+	content = append(frame, content...)
+	for len(content) < 3*compactBytes {
+		content = append(content, seal(make([]byte, frameHeader+maxFrame))...)
+	}
+	file := filepath.Join(dir, spoolFile)
+	if err := os.WriteFile(file, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, kept := reopen(t, dir)
+	if len(kept) != maxResults || kept["large"] != nil {
+		t.Errorf("%d results, the one that is too large: %v", len(kept), kept["large"])
+	}
+	if info, err := os.Stat(file); err != nil || info.Size() > 2*compactBytes {
+		t.Errorf("%d bytes, error %v", info.Size(), err)
+	}
 }

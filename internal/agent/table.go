@@ -85,7 +85,8 @@ type refusal string
 const (
 	refusedDraining refusal = "draining"
 	refusedWaiting  refusal = "the server does not answer yet"
-	refusedFull     refusal = "disk full"
+	refusedDisorder refusal = "the agent's folder is out of order"
+	refusedScarce   refusal = "there is no room for another process"
 	refusedKnown    refusal = "this or a higher attempt is known"
 	refusedSlots    refusal = "no free slot"
 	refusedResults  refusal = "too many results wait"
@@ -109,9 +110,11 @@ type table struct {
 	resetFailure string
 	// abandonsResets: the agent is to end, and nobody needs a clean worker any more.
 	abandonsResets bool
-	// draining agents, those whose disk is full, and those that wait for the server beside them, take no new
-	// attempts.
-	draining, diskFull, waiting bool
+	// draining agents, those whose folder is out of order, and those that wait for the server beside them, take no
+	// new attempts.
+	draining, disorder, waiting bool
+	// scarce: a process could not be started beside others, and none of those has ended since.
+	scarce bool
 }
 
 func newTable(slots int) *table {
@@ -151,8 +154,10 @@ func (t *table) refuse(tok token) refusal {
 		return refusedWaiting
 	case t.resetFailure != "":
 		return refusedUnclean
-	case t.diskFull:
-		return refusedFull
+	case t.disorder:
+		return refusedDisorder
+	case t.scarce:
+		return refusedScarce
 	case current == nil && len(t.current)+t.resetting() >= t.slots:
 		return refusedSlots
 	case len(t.live)+t.count >= maxResults:
@@ -174,6 +179,7 @@ func (t *table) finish(at *attempt, r *result) bool {
 
 // drop forgets a live attempt.
 func (t *table) drop(at *attempt) {
+	t.scarce = false
 	delete(t.live, at.token)
 	if t.current[at.token.task] == at {
 		delete(t.current, at.token.task)
@@ -259,7 +265,9 @@ func (t *table) unrecorded() []*attempt {
 }
 
 // refuses returns whether no attempt is taken in for now.
-func (t *table) refuses() bool { return t.draining || t.waiting || t.diskFull || t.resetFailure != "" }
+func (t *table) refuses() bool {
+	return t.draining || t.waiting || t.disorder || t.scarce || t.resetFailure != ""
+}
 
 // drained returns whether an agent told to end may do so.
 func (t *table) drained() bool {

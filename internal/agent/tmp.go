@@ -3,84 +3,112 @@ package agent
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
 	"sync"
-
-	"golang.org/x/sys/unix"
+	"syscall"
 )
 
 // tmpDirs gives each attempt an empty folder of its own. One that an attempt leaves as it was is given to
 // a later one: making a folder takes longer than starting a process.
 type tmpDirs struct {
-	parent string
-
-	mu   sync.Mutex
-	made int
+	mu     sync.Mutex
+	volume *volume
+	made   int
+	// free are names in the volume.
 	free []string
 }
 
-const tmpMode = 0o700
+const (
+	tmpFolder = "tmp"
+	tmpMode   = 0o700
+	// maxTaken is how many names may be taken by what others have made.
+	maxTaken = 100
+)
 
 // newTmpDirs removes what an earlier run of the agent has left.
-func newTmpDirs(parent string) (*tmpDirs, error) {
-	if err := removeAll(parent); err != nil {
+func newTmpDirs(path string) (*tmpDirs, error) {
+	v, err := openVolume(path)
+	if err != nil {
+		return nil, fmt.Errorf("open the volume for TMPDIRs: %w", err)
+	}
+	if err := errors.Join(v.clear(tmpFolder), v.folder(tmpFolder)); err != nil {
 		return nil, fmt.Errorf("clear the folder for TMPDIRs: %w", err)
 	}
-	if err := os.MkdirAll(parent, 0o755); err != nil {
-		return nil, fmt.Errorf("make the folder for TMPDIRs: %w", err)
-	}
-	return &tmpDirs{parent: parent}, nil
+	return &tmpDirs{volume: v}, nil
 }
 
+// get returns the path of a folder, and makes those above it anew if a job has removed them.
 func (t *tmpDirs) get() (string, error) {
 	t.mu.Lock()
-	if n := len(t.free); n > 0 {
-		dir := t.free[n-1]
-		t.free = t.free[:n-1]
-		t.mu.Unlock()
-		return dir, nil
+	defer t.mu.Unlock()
+	if err := t.volume.folder(tmpFolder); err != nil {
+		return "", fmt.Errorf("make the folder for TMPDIRs: %w", err)
 	}
-	t.made++
-	dir := filepath.Join(t.parent, strconv.Itoa(t.made))
-	t.mu.Unlock()
-	return dir, os.Mkdir(dir, tmpMode)
+	for n := len(t.free); n > 0; n = len(t.free) {
+		name := t.free[n-1]
+		t.free = t.free[:n-1]
+		if untouched(t.volume.root, name) {
+			return filepath.Join(t.volume.path, name), nil
+		}
+		_ = t.volume.clear(name) // another job has been there
+	}
+	var err error
+	for range maxTaken {
+		t.made++
+		name := filepath.Join(tmpFolder, strconv.Itoa(t.made))
+		if err = t.volume.root.Mkdir(name, tmpMode); err == nil {
+			return filepath.Join(t.volume.path, name), nil
+		}
+		if !errors.Is(err, fs.ErrExist) {
+			break
+		}
+	}
+	return "", fmt.Errorf("make a TMPDIR: %w", err)
 }
 
 // put takes back a folder that nobody uses any more, and removes all that is in it.
 func (t *tmpDirs) put(dir string) error {
-	if !untouched(dir) {
-		return removeAll(dir)
+	name := filepath.Join(tmpFolder, filepath.Base(dir))
+	t.mu.Lock()
+	root := t.volume.root
+	t.mu.Unlock()
+	if !untouched(root, name) {
+		return clearIn(root, name)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.free = append(t.free, dir)
+	t.free = append(t.free, name)
 	return nil
 }
 
-// untouched returns whether a folder is as get had made it.
-func untouched(dir string) bool {
-	var stat unix.Stat_t
-	if unix.Lstat(dir, &stat) != nil || stat.Mode != unix.S_IFDIR|tmpMode || int(stat.Uid) != os.Getuid() {
-		return false
+// probe returns an error if no attempt could have a folder now.
+func (t *tmpDirs) probe() error {
+	dir, err := t.get()
+	if err != nil {
+		return err
 	}
-	entries, err := os.ReadDir(dir)
-	return err == nil && len(entries) == 0
+	return t.put(dir)
 }
 
-// removeAll also removes what is in read-only folders.
-func removeAll(dir string) error {
-	if err := os.RemoveAll(dir); err == nil {
-		return nil
+// untouched returns whether a folder is as get had made it.
+func untouched(root *os.Root, name string) bool {
+	info, err := root.Lstat(name)
+	if err != nil {
+		return false
 	}
-	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
-		if entry != nil && entry.IsDir() {
-			//nolint:gosec // no process of the job is left to race with, and all have the agent's own user
-			err = errors.Join(err, os.Chmod(path, tmpMode))
-		}
-		return err
-	})
-	return errors.Join(err, os.RemoveAll(dir))
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || info.Mode() != fs.ModeDir|tmpMode || int(stat.Uid) != os.Getuid() {
+		return false
+	}
+	folder, err := root.Open(name)
+	if err != nil {
+		return false
+	}
+	defer folder.Close()
+	_, err = folder.Readdirnames(1)
+	return errors.Is(err, io.EOF)
 }

@@ -1,13 +1,14 @@
 package podspec
 
 import (
+	"math"
 	"slices"
 	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
-	"k8s.io/apimachinery/pkg/util/intstr"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
 )
@@ -18,32 +19,34 @@ const (
 	volumeAgent    = "workerpool"
 	volumeToken    = "workerpool-token"
 
-	agentDir  = "/workerpool"
-	agentPath = agentDir + "/agent"
-	spoolDir  = agentDir + "/spool"
-	tokenDir  = "/var/run/secrets/workerpool.dev"
+	agentDir    = "/workerpool"
+	agentPath   = agentDir + "/agent"
+	spoolDir    = agentDir + "/spool"
+	readyFile   = agentDir + "/ready"
+	drainSocket = agentDir + "/drain"
+	tokenDir    = "/var/run/secrets/workerpool.dev"
 
 	// Audience of the agents' tokens. The API server takes them for nothing else.
 	Audience = "dispatch.workerpool.dev"
 
-	healthPort = 9808
 	// agentUser is the user of the operator's image.
 	agentUser = 65532
 )
 
 // inject puts the agent into a pod. For commands an init container brings the program, and the job
 // container runs it; for HTTP it runs beside the job container.
-func inject(spec *corev1.PodSpec, pool *v1alpha1.WorkerPool, agent Agent) {
+func inject(pod *corev1.Pod, pool *v1alpha1.WorkerPool, agent Agent) {
+	spec := &pod.Spec
 	// The CRD sees to it that there is one; a pod without it is refused by the API server.
 	i := max(0, jobContainerIndex(spec, pool.Spec.Container))
 	if len(spec.Containers) > i {
 		job := &spec.Containers[i]
 		var first corev1.Container
 		if pool.Spec.Handler.Type == v1alpha1.HandlerHTTP {
-			first = sidecar(spec, job, pool, agent)
-			waitForAgent(job, pool)
+			first = sidecar(pod, job, pool, agent)
+			waitForAgent(job, healthPort(pool))
 		} else {
-			becomeWorker(job, pool, agent)
+			becomeWorker(job, &pod.ObjectMeta, pool, agent)
 			first = installer(spec, job, agent)
 		}
 		spec.InitContainers = slices.Insert(spec.InitContainers, 0, first)
@@ -59,11 +62,15 @@ func jobContainerIndex(spec *corev1.PodSpec, name string) int {
 
 // becomeWorker makes a container run the agent. The image's entrypoint and the template's args would
 // mean nothing to it.
-func becomeWorker(c *corev1.Container, pool *v1alpha1.WorkerPool, agent Agent) {
-	c.Command, c.Args = []string{agentPath, "run"}, nil
-	c.Env = withEnv(c.Env, agentEnv(pool, agent))
+func becomeWorker(c *corev1.Container, pod *metav1.ObjectMeta, pool *v1alpha1.WorkerPool, agent Agent) {
+	c.Command, c.Args = []string{agentPath, "run"}, append(agentFlags(pod, pool, agent), "--ready-file="+readyFile)
+	if !slices.ContainsFunc(c.Env, func(v corev1.EnvVar) bool { return v.Name == envSlots }) {
+		// For operators that look for it there. The template's own is left to its Jobs.
+		c.Env = append(c.Env, slotsVariable(pool))
+		c.Args = append(c.Args, "--hide="+envSlots)
+	}
 	c.VolumeMounts = append(c.VolumeMounts, agentMounts()...)
-	c.ReadinessProbe = readinessProbe()
+	c.StartupProbe = startupProbe()
 }
 
 func agentMounts() []corev1.VolumeMount {
@@ -73,42 +80,40 @@ func agentMounts() []corev1.VolumeMount {
 	}
 }
 
-// readinessProbe asks the agent, which is ready from its first session, often within a second, and stays
-// so; for HTTP it also looks at the job container's port. A busy node may take its time to answer: that
-// must not look like a worker that has gone.
-func readinessProbe() *corev1.Probe {
+// startupProbe looks for the agent's first session, often within a second. After that the worker stays ready, and nobody
+// asks: so the agent has no port, which others could reach or use, and probing costs nothing. It is waited for as long as it
+// takes.
+func startupProbe() *corev1.Probe {
 	return &corev1.Probe{
-		ProbeHandler:     corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/readyz", Port: intstr.FromInt32(healthPort)}},
+		ProbeHandler:     corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{agentPath, "ready", readyFile}}},
 		PeriodSeconds:    1,
 		TimeoutSeconds:   5,
-		FailureThreshold: 3,
+		FailureThreshold: math.MaxInt32,
 	}
 }
 
-func agentEnv(pool *v1alpha1.WorkerPool, agent Agent) []corev1.EnvVar {
-	return []corev1.EnvVar{
-		{Name: "WORKERPOOL_ADDRESSES", Value: strings.Join(agent.Addresses, ",")},
-		{Name: "WORKERPOOL_CA", Value: agent.CA},
-		{Name: "WORKERPOOL_TOKEN_FILE", Value: tokenDir + "/token"},
-		{Name: "WORKERPOOL_SPOOL_DIR", Value: spoolDir},
-		{Name: envSlots, Value: strconv.Itoa(int(max(1, pool.Spec.Slots)))},
-		{Name: "WORKERPOOL_HEALTH_ADDRESS", Value: ":" + strconv.Itoa(healthPort)},
-		{Name: "WORKERPOOL_POOL", Value: pool.Name},
-		{Name: "WORKERPOOL_POD_NAME", ValueFrom: fieldRef("metadata.name")},
-		{Name: "WORKERPOOL_POD_NAMESPACE", ValueFrom: fieldRef("metadata.namespace")},
+// slotsFlag tells the agent how many jobs it runs at once.
+const slotsFlag = "--slots="
+
+// agentFlags are arguments and not variables: a variable can come from the template, from what envFrom names or from a
+// Service, which can have any name.
+func agentFlags(pod *metav1.ObjectMeta, pool *v1alpha1.WorkerPool, agent Agent) []string {
+	return []string{
+		"--addresses=" + strings.Join(agent.Addresses, ","),
+		"--ca=" + agent.CA,
+		"--token-file=" + tokenDir + "/token",
+		"--spool-dir=" + spoolDir,
+		slotsFlag + slotsOf(pool),
+		"--pool=" + pool.Name,
+		"--namespace=" + pod.Namespace,
+		"--pod=" + pod.Name,
 	}
 }
 
-func fieldRef(path string) *corev1.EnvVarSource {
-	return &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: path}}
-}
+func slotsOf(pool *v1alpha1.WorkerPool) string { return strconv.Itoa(int(max(1, pool.Spec.Slots))) }
 
-// withEnv appends ours to a container's own variables; of two of the same name ours stays.
-func withEnv(own, ours []corev1.EnvVar) []corev1.EnvVar {
-	own = slices.DeleteFunc(own, func(v corev1.EnvVar) bool {
-		return slices.ContainsFunc(ours, func(o corev1.EnvVar) bool { return o.Name == v.Name })
-	})
-	return append(own, ours...)
+func slotsVariable(pool *v1alpha1.WorkerPool) corev1.EnvVar {
+	return corev1.EnvVar{Name: envSlots, Value: slotsOf(pool)}
 }
 
 // installer is the init container that copies the agent. It comes first, so that no other init
@@ -119,36 +124,29 @@ func installer(spec *corev1.PodSpec, job *corev1.Container, agent Agent) corev1.
 		Image:           agent.Image,
 		ImagePullPolicy: corev1.PullIfNotPresent,
 		Command:         []string{"/agent", "install", agentPath},
-		Resources:       installerResources(spec, job),
+		Resources:       installerResources(job),
 		SecurityContext: agentSecurity(spec.SecurityContext),
 		VolumeMounts:    []corev1.VolumeMount{{Name: volumeAgent, MountPath: agentDir}},
 	}
 }
 
-// installerResources are those of the job container, because they come for free: the installer has
-// ended before that starts. So it neither makes the pod larger nor changes its quality of service.
-// Where the job container names none, small ones are set, unless the pod as a whole has its own.
-func installerResources(spec *corev1.PodSpec, job *corev1.Container) corev1.ResourceRequirements {
-	defaults := map[corev1.ResourceName][2]resource.Quantity{
-		corev1.ResourceCPU:    {resource.MustParse("10m"), resource.MustParse("500m")},
-		corev1.ResourceMemory: {resource.MustParse("16Mi"), resource.MustParse("64Mi")},
+// installerResources are those of the job container, because they come for free: the installer has ended before that
+// starts. So it neither makes the pod larger nor changes its quality of service, and whatever LimitRange or quota lets the
+// job container in lets it in. What the job container leaves open, a LimitRange fills in for both.
+func installerResources(job *corev1.Container) corev1.ResourceRequirements {
+	of := func(all corev1.ResourceList) corev1.ResourceList {
+		var own corev1.ResourceList
+		for _, name := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory, corev1.ResourceEphemeralStorage} {
+			if q, ok := all[name]; ok {
+				if own == nil {
+					own = corev1.ResourceList{}
+				}
+				own[name] = q.DeepCopy()
+			}
+		}
+		return own
 	}
-	r := corev1.ResourceRequirements{Requests: corev1.ResourceList{}, Limits: corev1.ResourceList{}}
-	for name, d := range defaults {
-		request, requested := RequestOf(job, name)
-		limit, limited := job.Resources.Limits[name]
-		if spec.Resources != nil && !requested {
-			continue
-		}
-		if !requested {
-			request = d[0]
-		}
-		if !limited {
-			limit = larger(d[1], request)
-		}
-		r.Requests[name], r.Limits[name] = request.DeepCopy(), limit.DeepCopy()
-	}
-	return r
+	return corev1.ResourceRequirements{Requests: of(job.Resources.Requests), Limits: of(job.Resources.Limits)}
 }
 
 // RequestOf is what a container requests: its limit, if it names only that.
@@ -158,13 +156,6 @@ func RequestOf(c *corev1.Container, name corev1.ResourceName) (resource.Quantity
 	}
 	q, ok := c.Resources.Limits[name]
 	return q, ok
-}
-
-func larger(a, b resource.Quantity) resource.Quantity {
-	if a.Cmp(b) < 0 {
-		return b
-	}
-	return a
 }
 
 // agentSecurity is that of our containers, as tight as can be. The user is the image's, or one that the platform sets,

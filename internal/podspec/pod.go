@@ -72,7 +72,7 @@ func Pod(pool *v1alpha1.WorkerPool, ordinal int, agent Agent) *corev1.Pod {
 		Spec: template.Spec,
 	}
 	setDefaults(&pod.Spec, pool.Spec.DrainTimeoutSeconds)
-	inject(&pod.Spec, pool, agent)
+	inject(pod, pool, agent)
 	return pod
 }
 

@@ -125,24 +125,39 @@ func TestInstallerNeitherEnlargesThePodNorChangesItsQualityOfService(t *testing.
 	requirements := func(requests, limits corev1.ResourceList) corev1.ResourceRequirements {
 		return corev1.ResourceRequirements{Requests: requests, Limits: limits}
 	}
-	for name, tc := range map[string]struct {
-		job, want corev1.ResourceRequirements
-		pod       *corev1.ResourceRequirements
-	}{
-		"nothing said":         {want: requirements(list("10m", "16Mi"), list("500m", "64Mi"))},
-		"guaranteed":           {job: requirements(list("1", "1Gi"), list("1", "1Gi")), want: requirements(list("1", "1Gi"), list("1", "1Gi"))},
-		"limits only":          {job: requirements(nil, list("1", "1Gi")), want: requirements(list("1", "1Gi"), list("1", "1Gi"))},
-		"requests only":        {job: requirements(list("2", "32Mi"), nil), want: requirements(list("2", "32Mi"), list("2", "64Mi"))},
-		"said for the pod":     {pod: new(requirements(nil, list("100m", ""))), want: requirements(list("", ""), list("", ""))},
-		"other resources stay": {job: corev1.ResourceRequirements{Limits: corev1.ResourceList{"gpu": resource.MustParse("1")}}, want: requirements(list("10m", "16Mi"), list("500m", "64Mi"))},
+	for name, tc := range map[string]struct{ job, want corev1.ResourceRequirements }{
+		"nothing said":     {},
+		"guaranteed":       {job: requirements(list("1", "1Gi"), list("1", "1Gi")), want: requirements(list("1", "1Gi"), list("1", "1Gi"))},
+		"limits only":      {job: requirements(nil, list("1", "1Gi")), want: requirements(nil, list("1", "1Gi"))},
+		"requests only":    {job: requirements(list("2", "32Mi"), nil), want: requirements(list("2", "32Mi"), nil)},
+		"some of each":     {job: requirements(list("2", ""), list("", "1Gi")), want: requirements(list("2", ""), list("", "1Gi"))},
+		"devices stay out": {job: corev1.ResourceRequirements{Limits: corev1.ResourceList{"gpu": resource.MustParse("1")}}},
+		"storage": {
+			job:  corev1.ResourceRequirements{Limits: corev1.ResourceList{corev1.ResourceEphemeralStorage: resource.MustParse("1Gi")}},
+			want: corev1.ResourceRequirements{Limits: corev1.ResourceList{corev1.ResourceEphemeralStorage: resource.MustParse("1Gi")}},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := installerResources(&corev1.PodSpec{Resources: tc.pod}, &corev1.Container{Resources: tc.job})
+			got := installerResources(&corev1.Container{Resources: tc.job})
 			if !equality.Semantic.DeepEqual(got, tc.want) {
 				t.Errorf("got %v, want %v", got, tc.want)
 			}
 		})
 	}
+}
+
+// The template's variables are for its Jobs, whatever they are called, and no flag of the agent's depends on them.
+func TestTheTemplatesVariablesStay(t *testing.T) {
+	g := NewWithT(t)
+	own := []corev1.EnvVar{
+		{Name: "WORKERPOOL_SLOTS", Value: "9"}, {Name: "WORKERPOOL_CA", Value: "x"}, {Name: "WORKERPOOL_HTTP_PORT", Value: "tcp://10.0.0.1:80"},
+	}
+	with := Pod(plain(func(s *v1alpha1.WorkerPoolSpec) { s.Template.Spec.Containers[0].Env = own }), 0, agent).Spec.Containers[0]
+	g.Expect(with.Env).To(Equal(own))
+	g.Expect(with.Args).NotTo(ContainElement(HavePrefix("--hide")))
+	without := Pod(plain(), 0, agent).Spec.Containers[0]
+	g.Expect(without.Env).To(Equal([]corev1.EnvVar{{Name: "WORKERPOOL_SLOTS", Value: "1"}}))
+	g.Expect(without.Args).To(Equal(append(with.Args, "--hide=WORKERPOOL_SLOTS")))
 }
 
 func TestOrdinal(t *testing.T) {

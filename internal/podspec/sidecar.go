@@ -2,7 +2,7 @@ package podspec
 
 import (
 	"fmt"
-	"slices"
+	"math"
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
@@ -22,10 +22,16 @@ const (
 	sidecarMemory = 96 * mebibyte
 	slotMemory    = 4 * mebibyte
 
-	// drainHeader of a request to /drain must have the pool's UID. The port can be reached from all
-	// over the cluster, and not everybody there may take a worker out of service.
-	drainHeader = "Workerpool-Drain-Key"
+	// firstHealthPort is where the kubelet asks the agent, and otherHealthPort where the job container's server has that.
+	firstHealthPort, otherHealthPort = 9808, 9809
 )
+
+func healthPort(pool *v1alpha1.WorkerPool) int32 {
+	if httpPort(pool) == firstHealthPort {
+		return otherHealthPort
+	}
+	return firstHealthPort
+}
 
 // httpPort is the port that a pool's workers serve; 0 if they run commands.
 func httpPort(pool *v1alpha1.WorkerPool) int32 {
@@ -35,74 +41,113 @@ func httpPort(pool *v1alpha1.WorkerPool) int32 {
 	return ptr.Deref(pool.Spec.Handler.Port, 0)
 }
 
-// sidecar is the agent that runs beside the job container: from before it is started until it has ended.
-func sidecar(spec *corev1.PodSpec, job *corev1.Container, pool *v1alpha1.WorkerPool, agent Agent) corev1.Container {
-	resources := sidecarResources(spec, int(max(1, pool.Spec.Slots)))
-	env := append(agentEnv(pool, agent),
-		corev1.EnvVar{Name: envContainer, Value: job.Name},
-		corev1.EnvVar{Name: "WORKERPOOL_HTTP_PORT", Value: strconv.Itoa(int(httpPort(pool)))},
-		corev1.EnvVar{Name: "WORKERPOOL_DRAIN_KEY", Value: string(pool.UID)},
-	)
-	if limit, ok := resources.Limits[corev1.ResourceMemory]; ok {
-		// Garbage is collected sooner rather than the container ended.
-		env = append(env, corev1.EnvVar{Name: "GOMEMLIMIT", Value: fmt.Sprintf("%dMiB", limit.Value()*9/10/mebibyte)})
-	}
-	return corev1.Container{
+// sidecar is the agent that runs beside the job container: from before it is started until it has ended. Its preStop is the
+// word that the pod is to end, which comes from nobody else.
+func sidecar(pod *corev1.Pod, job *corev1.Container, pool *v1alpha1.WorkerPool, agent Agent) corev1.Container {
+	memory, port := agentMemory(int(max(1, pool.Spec.Slots))), healthPort(pool)
+	c := corev1.Container{
 		Name:            containerAgent,
 		Image:           agent.Image,
 		ImagePullPolicy: corev1.PullIfNotPresent,
 		Command:         []string{"/agent", "run"},
-		Env:             env,
-		Resources:       resources,
+		Args: append(agentFlags(&pod.ObjectMeta, pool, agent),
+			"--http-port="+strconv.Itoa(int(httpPort(pool))),
+			"--health-address=:"+strconv.Itoa(int(port)),
+			"--drain-socket="+drainSocket,
+		),
+		Env: []corev1.EnvVar{
+			{Name: envContainer, Value: job.Name},
+			slotsVariable(pool),
+			// Garbage is collected sooner rather than the container ended.
+			{Name: "GOMEMLIMIT", Value: fmt.Sprintf("%dMiB", memory*9/10/mebibyte)},
+		},
+		Resources:       sidecarResources(&pod.Spec, job, memory),
 		RestartPolicy:   new(corev1.ContainerRestartPolicyAlways),
-		SecurityContext: agentSecurity(spec.SecurityContext),
+		SecurityContext: agentSecurity(pod.Spec.SecurityContext),
 		VolumeMounts:    agentMounts(),
-		ReadinessProbe:  readinessProbe(),
+		ReadinessProbe:  readinessProbe(port),
+		Lifecycle: &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{
+			Exec: &corev1.ExecAction{Command: []string{"/agent", "drain", drainSocket}},
+		}},
+	}
+	if pod.Spec.HostNetwork {
+		// The scheduler keeps workers apart that would have the same port.
+		c.Ports = []corev1.ContainerPort{{Name: "workerpool", ContainerPort: port, Protocol: corev1.ProtocolTCP}}
+	}
+	return c
+}
+
+// readinessProbe asks the agent, which is ready from its first session, often within a second, and while the job
+// container's port answers. A busy node may take its time to answer: that must not look like a worker that has gone.
+func readinessProbe(port int32) *corev1.Probe {
+	return &corev1.Probe{
+		ProbeHandler:     corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/readyz", Port: intstr.FromInt32(port)}},
+		PeriodSeconds:    1,
+		TimeoutSeconds:   5,
+		FailureThreshold: 3,
 	}
 }
 
-// waitForAgent has the kubelet wait, before it ends the job container, until no request of a job is left:
-// at most as long as the pod may take to end.
-func waitForAgent(job *corev1.Container, pool *v1alpha1.WorkerPool) {
+// waitForAgent has the kubelet wait, before it ends the job container, until no request of a job is left: at most as long as
+// the pod may take to end. Whoever else asks that finds out no more than that, and changes nothing.
+func waitForAgent(job *corev1.Container, port int32) {
 	if job.Lifecycle == nil {
 		job.Lifecycle = &corev1.Lifecycle{}
 	}
-	job.Lifecycle.PreStop = &corev1.LifecycleHandler{HTTPGet: &corev1.HTTPGetAction{
-		Path:        "/drain",
-		Port:        intstr.FromInt32(healthPort),
-		HTTPHeaders: []corev1.HTTPHeader{{Name: drainHeader, Value: string(pool.UID)}},
-	}}
+	job.Lifecycle.PreStop = &corev1.LifecycleHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/drain", Port: intstr.FromInt32(port)}}
 }
 
-// sidecarResources are small, unless the pod as a whole has its own. Where all other containers make the
-// pod one of the quality of service Guaranteed, the requests are the limits, so that it stays one. The processor is
-// limited only where that of others is, as a quota may want it: a limit has a busy agent wait, for up to a tenth of a
-// second at a time, while processors are idle.
-func sidecarResources(spec *corev1.PodSpec, slots int) corev1.ResourceRequirements {
+func agentMemory(slots int) int64 { return sidecarMemory + int64(slots)*slotMemory }
+
+// sidecarResources are small. They are set where the job container sets its own, since what that leaves open a LimitRange may
+// fill in, for both. A limit is no more times the request than there, because a LimitRange may bound that. Where all other
+// containers make the pod one of the quality of service Guaranteed, so the requests are the limits, and it stays one. The
+// processor is limited only where the job container's is, as a quota may want it: a limit has a busy agent wait, for up to a
+// tenth of a second at a time, while processors are idle.
+func sidecarResources(spec *corev1.PodSpec, job *corev1.Container, memory int64) corev1.ResourceRequirements {
 	if spec.Resources != nil {
 		return corev1.ResourceRequirements{}
 	}
-	limits := corev1.ResourceList{
-		corev1.ResourceMemory: *resource.NewQuantity(sidecarMemory+int64(slots)*slotMemory, resource.BinarySI),
-	}
+	cpu := resource.MustParse("500m")
 	if guaranteed(spec) {
-		limits[corev1.ResourceCPU] = resource.MustParse("200m") // all of it is kept for the agent
-		return corev1.ResourceRequirements{Requests: limits.DeepCopy(), Limits: limits}
+		cpu = resource.MustParse("200m") // all of it is kept for the agent
 	}
-	if anyLimited(spec, corev1.ResourceCPU) {
-		limits[corev1.ResourceCPU] = resource.MustParse("500m")
+	if limit, ok := job.Resources.Limits[corev1.ResourceCPU]; ok && limit.Cmp(cpu) < 0 {
+		cpu = limit
 	}
-	requests := corev1.ResourceList{
-		corev1.ResourceCPU:    resource.MustParse("10m"),
-		corev1.ResourceMemory: resource.MustParse("32Mi"),
-	}
-	return corev1.ResourceRequirements{Requests: requests, Limits: limits}
+	r := corev1.ResourceRequirements{Requests: corev1.ResourceList{}, Limits: corev1.ResourceList{}}
+	beside(job, corev1.ResourceCPU, r, resource.MustParse("10m"), cpu)
+	beside(job, corev1.ResourceMemory, r, resource.MustParse("32Mi"), *resource.NewQuantity(memory, resource.BinarySI))
+	return r
 }
 
-// anyLimited tells whether a container has a limit of the resource.
-func anyLimited(spec *corev1.PodSpec, name corev1.ResourceName) bool {
-	limited := func(c corev1.Container) bool { return !c.Resources.Limits.Name(name, resource.DecimalSI).IsZero() }
-	return slices.ContainsFunc(spec.InitContainers, limited) || slices.ContainsFunc(spec.Containers, limited)
+// beside sets a request and a limit if the job container has them. The request is raised if the limit would be more times as
+// much than there.
+func beside(job *corev1.Container, name corev1.ResourceName, r corev1.ResourceRequirements, request, limit resource.Quantity) {
+	its, requested := RequestOf(job, name)
+	if !requested {
+		return
+	}
+	r.Requests[name] = request
+	most, limited := job.Resources.Limits[name]
+	if !limited {
+		return
+	}
+	r.Limits[name] = limit.DeepCopy()
+	if share := its.AsApproximateFloat64() / most.AsApproximateFloat64(); share < 1 {
+		least := limit.DeepCopy()
+		if name == corev1.ResourceCPU {
+			least.SetMilli(int64(math.Ceil(float64(limit.MilliValue()) * share)))
+		} else {
+			least.Set(int64(math.Ceil(float64(limit.Value()) * share)))
+		}
+		if request.Cmp(least) < 0 {
+			r.Requests[name] = least
+		}
+	}
+	if its.Cmp(most) >= 0 || request.Cmp(limit) > 0 {
+		r.Requests[name] = limit.DeepCopy()
+	}
 }
 
 // guaranteed tells whether all containers have limits of cpu and memory that are their requests.

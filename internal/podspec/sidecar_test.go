@@ -1,12 +1,14 @@
 package podspec
 
 import (
+	"fmt"
 	"testing"
 
 	. "github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/resource"
+	"pgregory.net/rapid"
 
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
 )
@@ -23,17 +25,40 @@ func TestHTTPLeavesTheJobContainerAsItIs(t *testing.T) {
 			StopSignal: new(corev1.SIGUSR1),
 		}
 	})
-	pool.UID = "0b1f"
 	pod := Pod(pool, 0, agent)
 	got := pod.Spec.Containers[0]
 	preStop := got.Lifecycle.PreStop
 	got.Lifecycle.PreStop = nil
 	g.Expect(got).To(Equal(pool.Spec.Template.Spec.Containers[0]))
 	g.Expect(preStop.HTTPGet.Path).To(Equal("/drain"))
-	g.Expect(preStop.HTTPGet.HTTPHeaders).To(ConsistOf(corev1.HTTPHeader{Name: "Workerpool-Drain-Key", Value: "0b1f"}))
 	g.Expect(preStop.HTTPGet.Port).To(Equal(pod.Spec.InitContainers[0].ReadinessProbe.HTTPGet.Port))
 	g.Expect(pod.Spec.HostPID).To(BeTrue())
 	g.Expect(pod.Spec.ShareProcessNamespace).To(HaveValue(BeTrue()))
+}
+
+func TestTheAgentLeavesTheServerItsPort(t *testing.T) {
+	g := NewWithT(t)
+	for port, want := range map[int32]int{8080: 9808, 9808: 9809, 9809: 9808} {
+		pod := Pod(plain(serving, func(s *v1alpha1.WorkerPoolSpec) { s.Handler.Port = &port }), 0, agent)
+		agent := pod.Spec.InitContainers[0]
+		g.Expect(agent.ReadinessProbe.HTTPGet.Port.IntValue()).To(Equal(want))
+		g.Expect(pod.Spec.Containers[0].Lifecycle.PreStop.HTTPGet.Port.IntValue()).To(Equal(want))
+		g.Expect(agent.Args).To(ContainElement(fmt.Sprint("--health-address=:", want)))
+	}
+}
+
+// On a node's network two agents can't have the same port. Those that run commands have none.
+func TestWorkersOnANodesNetworkAreKeptApart(t *testing.T) {
+	g := NewWithT(t)
+	onNode := func(s *v1alpha1.WorkerPoolSpec) { s.Template.Spec.HostNetwork = true }
+	beside := Pod(plain(serving, onNode), 0, agent).Spec.InitContainers[0]
+	g.Expect(beside.Ports).To(HaveLen(1))
+	g.Expect(beside.Ports[0].ContainerPort).To(Equal(beside.ReadinessProbe.HTTPGet.Port.IntVal))
+	g.Expect(Pod(plain(serving), 0, agent).Spec.InitContainers[0].Ports).To(BeEmpty())
+	within := Pod(plain(onNode), 0, agent).Spec
+	g.Expect(within.Containers[0].Ports).To(BeEmpty())
+	g.Expect(within.Containers[0].ReadinessProbe).To(BeNil())
+	g.Expect(within.Containers[0].Args).NotTo(ContainElement(HavePrefix("--health-address")))
 }
 
 func TestSidecarResources(t *testing.T) {
@@ -43,34 +68,36 @@ func TestSidecarResources(t *testing.T) {
 	memory := func(most string) corev1.ResourceList {
 		return corev1.ResourceList{corev1.ResourceMemory: resource.MustParse(most)}
 	}
-	small := corev1.ResourceRequirements{Requests: list("10m", "32Mi"), Limits: memory("100Mi")}
-	bounded := corev1.ResourceRequirements{Requests: list("10m", "32Mi"), Limits: list("500m", "100Mi")}
-	kept := corev1.ResourceRequirements{Requests: list("200m", "100Mi"), Limits: list("200m", "100Mi")}
-	equal := corev1.ResourceRequirements{Requests: list("1", "1Gi"), Limits: list("1", "1Gi")}
-	limits := corev1.ResourceRequirements{Limits: list("1", "1Gi")}
-	unequal := corev1.ResourceRequirements{Requests: list("1", "1Gi"), Limits: list("1", "2Gi")}
+	type requirements = corev1.ResourceRequirements
+	kept := requirements{Requests: list("200m", "100Mi"), Limits: list("200m", "100Mi")}
+	equal := requirements{Requests: list("1", "1Gi"), Limits: list("1", "1Gi")}
+	limits := requirements{Limits: list("1", "1Gi")}
 	for name, tc := range map[string]struct {
-		pod        *corev1.ResourceRequirements
-		containers []corev1.ResourceRequirements
+		pod        *requirements
+		containers []requirements
 		slots      int
-		want       corev1.ResourceRequirements
+		want       requirements
 	}{
-		"nothing said":       {containers: []corev1.ResourceRequirements{{}}, want: small},
-		"burstable":          {containers: []corev1.ResourceRequirements{unequal}, want: bounded},
-		"guaranteed":         {containers: []corev1.ResourceRequirements{equal, limits}, want: kept},
-		"one not guaranteed": {containers: []corev1.ResourceRequirements{equal, {}}, want: bounded},
-		"said for the pod":   {containers: []corev1.ResourceRequirements{{}}, pod: &limits},
-		"many slots": {
-			containers: []corev1.ResourceRequirements{{}}, slots: 256,
-			want: corev1.ResourceRequirements{Requests: list("10m", "32Mi"), Limits: memory("1120Mi")},
-		},
+		"nothing said":        {containers: []requirements{{}}},
+		"nothing but a GPU":   {containers: []requirements{{Limits: corev1.ResourceList{"gpu": resource.MustParse("1")}}}},
+		"of another said":     {containers: []requirements{{}, equal}},
+		"requests only":       {containers: []requirements{{Requests: list("2", "1Gi")}}, want: requirements{Requests: list("10m", "32Mi")}},
+		"memory limited":      {containers: []requirements{{Requests: list("2", "1Gi"), Limits: memory("2Gi")}}, want: requirements{Requests: list("10m", "50Mi"), Limits: memory("100Mi")}},
+		"much more":           {containers: []requirements{{Requests: list("10m", "16Mi"), Limits: list("4", "8Gi")}}, want: requirements{Requests: list("10m", "32Mi"), Limits: list("500m", "100Mi")}},
+		"four times as much":  {containers: []requirements{{Requests: list("1", "1Gi"), Limits: list("4", "4Gi")}}, want: requirements{Requests: list("125m", "32Mi"), Limits: list("500m", "100Mi")}},
+		"less than the agent": {containers: []requirements{{Requests: list("50m", "1Gi"), Limits: list("100m", "1Gi")}}, want: requirements{Requests: list("50m", "100Mi"), Limits: list("100m", "100Mi")}},
+		"guaranteed":          {containers: []requirements{equal, limits}, want: kept},
+		"one not guaranteed":  {containers: []requirements{equal, {}}, want: requirements{Requests: list("500m", "100Mi"), Limits: list("500m", "100Mi")}},
+		"said for the pod":    {containers: []requirements{equal}, pod: &limits},
+		"many slots":          {containers: []requirements{equal}, slots: 256, want: requirements{Requests: list("200m", "1120Mi"), Limits: list("200m", "1120Mi")}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			spec := &corev1.PodSpec{Resources: tc.pod}
 			for _, r := range tc.containers {
 				spec.Containers = append(spec.Containers, corev1.Container{Resources: r})
 			}
-			if got := sidecarResources(spec, max(1, tc.slots)); !equality.Semantic.DeepEqual(got, tc.want) {
+			got := sidecarResources(spec, &spec.Containers[0], agentMemory(max(1, tc.slots)))
+			if !equality.Semantic.DeepEqual(got, tc.want) {
 				t.Errorf("got %v, want %v", got, tc.want)
 			}
 		})
@@ -82,9 +109,35 @@ func TestSidecarResources(t *testing.T) {
 	}
 }
 
+// A limit may be at most so many times the request by a LimitRange that lets the job container in.
+func TestTheSidecarKeepsTheRatioOfTheJobContainer(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		job := corev1.Container{Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{}, Limits: corev1.ResourceList{}}}
+		for _, name := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory} {
+			request := rapid.Int64Range(1, 1<<40).Draw(t, "request")
+			limit := rapid.Int64Range(request, 1<<41).Draw(t, "limit")
+			job.Resources.Requests[name] = *resource.NewMilliQuantity(request*1000, resource.DecimalSI)
+			job.Resources.Limits[name] = *resource.NewMilliQuantity(limit*1000, resource.DecimalSI)
+		}
+		got := sidecarResources(&corev1.PodSpec{Containers: []corev1.Container{job}}, &job, agentMemory(1))
+		for name, limit := range got.Limits {
+			request, its, most := got.Requests[name], job.Resources.Requests[name], job.Resources.Limits[name]
+			if request.Cmp(limit) > 0 || limit.AsApproximateFloat64()*its.AsApproximateFloat64() > request.AsApproximateFloat64()*most.AsApproximateFloat64()*(1+1e-9) {
+				t.Fatalf("%s: %v of %v, beside %v of %v", name, &request, &limit, &its, &most)
+			}
+		}
+	})
+}
+
 func TestWhatAWorkerPodSaysOfItself(t *testing.T) {
 	http := rich()
 	serving(&http.Spec)
+	older := &corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{{
+		Name: "worker", Command: []string{agentPath, "run"}, Env: []corev1.EnvVar{{Name: "WORKERPOOL_SLOTS", Value: "7"}},
+	}}}}
+	named := plain(func(s *v1alpha1.WorkerPoolSpec) {
+		s.Template.Spec.Containers[0].Env = []corev1.EnvVar{{Name: "WORKERPOOL_SLOTS", Value: "9"}}
+	})
 	stranger := &corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "x"}}}}
 	for name, tc := range map[string]struct {
 		pod       *corev1.Pod
@@ -96,6 +149,8 @@ func TestWhatAWorkerPodSaysOfItself(t *testing.T) {
 		"commands, plain":       {Pod(plain(), 0, agent), v1alpha1.HandlerExec, "worker", 1},
 		"HTTP":                  {Pod(http, 0, agent), v1alpha1.HandlerHTTP, "blender", 2},
 		"HTTP, plain":           {Pod(plain(serving), 0, agent), v1alpha1.HandlerHTTP, "worker", 1},
+		"made by an older one":  {older, v1alpha1.HandlerExec, "worker", 7},
+		"the user's own":        {Pod(named, 0, agent), v1alpha1.HandlerExec, "worker", 1},
 		"the pod of a stranger": {stranger, v1alpha1.HandlerExec, "", 1},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -3,6 +3,7 @@ package podspec
 import (
 	"slices"
 	"strconv"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -10,7 +11,7 @@ import (
 )
 
 const (
-	// envSlots tells the agent how many jobs it runs at once.
+	// envSlots tells operators before slotsFlag, and of their pods this one, how many jobs the agent runs at once.
 	envSlots = "WORKERPOOL_SLOTS"
 	// envContainer of a sidecar is the name of the job container. The agent does not look at it.
 	envContainer = "WORKERPOOL_CONTAINER"
@@ -40,12 +41,21 @@ func JobContainer(pod *corev1.Pod) *corev1.Container {
 
 // Slots is how many jobs a worker pod was made to run at once; 1 if the pod does not say.
 func Slots(pod *corev1.Pod) int {
-	if agent := agentContainer(pod); agent != nil {
-		if slots, err := strconv.Atoi(envOf(agent, envSlots)); err == nil {
-			return max(1, slots)
+	agent := agentContainer(pod)
+	if agent == nil {
+		return 1
+	}
+	said := envOf(agent, envSlots)
+	for _, arg := range agent.Args {
+		if value, ok := strings.CutPrefix(arg, slotsFlag); ok {
+			said = value
 		}
 	}
-	return 1
+	slots, err := strconv.Atoi(said)
+	if err != nil {
+		return 1
+	}
+	return max(1, slots)
 }
 
 // Started tells whether a worker pod's agent may have been given jobs: it has run, and where it runs

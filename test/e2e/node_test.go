@@ -41,7 +41,7 @@ func (f *fixture) node(worker string) onNode {
 func (n onNode) signal(name string) int {
 	n.t.Helper()
 	const script = `for p in $(pidof agent); do
-		if tr '\0' '\n' </proc/$p/environ | grep -qx WORKERPOOL_POD_NAMESPACE=%s
+		if tr '\0' '\n' </proc/$p/cmdline | grep -qx -- --namespace=%s
 		then kill -%s $p && echo hit; fi
 	done 2>/dev/null; true`
 	out, err := n.output("exec", "shell", "--", "sh", "-c", fmt.Sprintf(script, n.pods, name))

@@ -3,6 +3,7 @@ package process
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -52,9 +53,9 @@ func TestJobsOutliveSuccessionsOfTheCA(t *testing.T) {
 	}
 	var trusted []string
 	for _, k := range w.workers {
-		for _, v := range podspec.JobContainer(k.pod).Env {
-			if v.Name == "WORKERPOOL_CA" {
-				trusted = append(trusted, v.Value)
+		for _, arg := range podspec.JobContainer(k.pod).Args {
+			if ca, ok := strings.CutPrefix(arg, "--ca="); ok {
+				trusted = append(trusted, ca)
 			}
 		}
 	}

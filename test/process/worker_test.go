@@ -67,18 +67,25 @@ func (k *worker) command(of programs) *exec.Cmd {
 	for _, o := range k.w.operators {
 		addresses = append(addresses, o.address)
 	}
-	own := map[string]string{
-		"PATH": os.Getenv("PATH"), "LEDGER": k.w.ledger, "GATE": k.w.gate,
-		"WORKERPOOL_ADDRESSES": strings.Join(addresses, ","), "WORKERPOOL_HEALTH_ADDRESS": "127.0.0.1:0",
-		"WORKERPOOL_TOKEN_FILE": k.tokenFile, "WORKERPOOL_SPOOL_DIR": filepath.Join(k.folder, "spool"),
+	container := podspec.JobContainer(k.pod)
+	args := append([]string{"run"}, container.Args...)
+	own := map[string]string{"PATH": os.Getenv("PATH"), "LEDGER": k.w.ledger, "GATE": k.w.gate}
+	if len(container.Args) > 0 {
+		args = append(args,
+			"--addresses="+strings.Join(addresses, ","), "--token-file="+k.tokenFile,
+			"--spool-dir="+filepath.Join(k.folder, "spool"), "--ready-file="+filepath.Join(k.folder, "ready"),
+		)
+	} else { // an operator before the flags has made it
+		own["WORKERPOOL_ADDRESSES"], own["WORKERPOOL_HEALTH_ADDRESS"] = strings.Join(addresses, ","), "127.0.0.1:0"
+		own["WORKERPOOL_TOKEN_FILE"], own["WORKERPOOL_SPOOL_DIR"] = k.tokenFile, filepath.Join(k.folder, "spool")
 	}
-	cmd := exec.Command(of.agent, "run")
+	cmd := exec.Command(of.agent, args...)
 	if k.w.diskKiB > 0 {
 		// The agent's own, which nobody else sees and which goes with it.
-		mount := fmt.Sprintf(`mount -t tmpfs -o size=%dk,mode=0700 workerpool "$0" && exec "$1" run`, k.w.diskKiB)
-		cmd = exec.Command("unshare", "--mount", "sh", "-c", mount, k.folder, of.agent)
+		mount := fmt.Sprintf(`mount -t tmpfs -o size=%dk,mode=0700 workerpool "$0" && exec "$@"`, k.w.diskKiB)
+		cmd = exec.Command("unshare", append([]string{"--mount", "sh", "-c", mount, k.folder, of.agent}, args...)...)
 	}
-	for _, v := range podspec.JobContainer(k.pod).Env {
+	for _, v := range container.Env {
 		if _, ours := own[v.Name]; !ours {
 			cmd.Env = append(cmd.Env, v.Name+"="+v.Value)
 		}

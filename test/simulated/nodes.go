@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -161,12 +162,14 @@ func nodeName(namespace string, i int) string { return fmt.Sprintf("%s-%d", name
 
 // newAgentLocked starts the process of a pod.
 func (n *Nodes) newAgentLocked(pod *corev1.Pod) *agent {
-	env := map[string]string{}
-	for _, v := range podspec.JobContainer(pod).Env {
-		env[v.Name] = v.Value
+	ca := ""
+	for _, arg := range podspec.JobContainer(pod).Args {
+		if value, ok := strings.CutPrefix(arg, "--ca="); ok {
+			ca = value
+		}
 	}
 	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM([]byte(env["WORKERPOOL_CA"])) {
+	if !roots.AppendCertsFromPEM([]byte(ca)) {
 		n.problemLocked("pod %s has no CA", pod.Name)
 	}
 	ctx, stop := context.WithCancel(n.ctx)
