@@ -19,7 +19,7 @@ import (
 
 func aResult() *dispatchpb.Result {
 	return &dispatchpb.Result{
-		Token: toToken(engine.Token{Job: "j", Try: 1}), JobName: "job", Outcome: dispatchpb.Outcome_OUTCOME_EXITED,
+		Token: toToken(engine.Token{Job: jobUID, Try: 1}), JobName: "job", Outcome: dispatchpb.Outcome_OUTCOME_EXITED,
 	}
 }
 
@@ -81,7 +81,7 @@ func TestAResultHasAllThatTheAgentSays(t *testing.T) {
 	if want := len(dispatchpb.Outcome_name) - 1; len(all) != want {
 		t.Errorf("%d outcomes are tested of %d", len(all), want)
 	}
-	token := engine.Token{Job: "j", Index: 1, Try: 2, Epoch: engine.Epoch{LeaseCreated: 3, Transitions: 4}}
+	token := engine.Token{Job: jobUID, Index: 1, Try: 2, Epoch: engine.Epoch{LeaseCreated: 3, Transitions: 4}}
 	for wire, outcome := range all {
 		got, err := fromResult(&dispatchpb.Result{
 			Token: toToken(token), JobName: "job", Outcome: wire, ExitCode: 5, Message: "m", Output: []byte("o"),
@@ -117,8 +117,8 @@ func TestAnOutcomeIsNeeded(t *testing.T) {
 }
 
 func TestCommandsAreSentWhole(t *testing.T) {
-	token := engine.Token{Job: "j", Index: 1, Try: 2, Epoch: engine.Epoch{LeaseCreated: 3, Transitions: 4}}
-	wire := &dispatchpb.Token{JobUid: "j", Index: 1, Try: 2, Epoch: &dispatchpb.Epoch{LeaseCreatedMicros: 3, LeaseTransitions: 4}}
+	token := engine.Token{Job: jobUID, Index: 1, Try: 2, Epoch: engine.Epoch{LeaseCreated: 3, Transitions: 4}}
+	wire := &dispatchpb.Token{JobUid: jobUID, Index: 1, Try: 2, Epoch: &dispatchpb.Epoch{LeaseCreatedMicros: 3, LeaseTransitions: 4}}
 	got := toMessage(engine.Command{
 		Sequence: 9,
 		Assignments: []engine.Assignment{{
@@ -174,7 +174,7 @@ func TestCommandsThatWaitAreMergedInOrder(t *testing.T) {
 }
 
 func TestWhatHasNoLimitIsSentWithout(t *testing.T) {
-	got := toAssignment(&engine.Assignment{Token: engine.Token{Job: "j", Try: 1}})
+	got := toAssignment(&engine.Assignment{Token: engine.Token{Job: jobUID, Try: 1}})
 	if got.GetTimeout() != nil || got.GetDeadline() != nil || got.GetHttp() != nil || got.GetResetCommand() != nil {
 		t.Errorf("sent %v, want no limits, no request and no reset", got)
 	}
@@ -264,7 +264,7 @@ func FuzzHello(f *testing.F) {
 		{Protocol: 1, Instance: "i", Draining: true},
 		{Resetting: 1 << 31, ResetFailure: strings.Repeat("€", 300)},
 		{Running: []*dispatchpb.Running{{}}},
-		{Running: []*dispatchpb.Running{{Token: toToken(engine.Token{Job: "j", Try: 1}), JobName: "job"}}},
+		{Running: []*dispatchpb.Running{{Token: toToken(engine.Token{Job: jobUID, Try: 1}), JobName: "job"}}},
 		{Results: []*dispatchpb.Result{aResult(), long}},
 	} {
 		encoded, err := proto.Marshal(seed)
