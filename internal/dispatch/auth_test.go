@@ -9,11 +9,13 @@ import (
 	"errors"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/go-jose/go-jose/v4/jwt"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/peer"
 	grpcstatus "google.golang.org/grpc/status"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -276,5 +278,137 @@ func TestAPodDoesNotInheritTheOwnerOfOneInTheCache(t *testing.T) {
 	a.live = decoder{pod: stranger}
 	if got, err := a.Authenticate(t.Context(), c.token(t)); grpcstatus.Code(err) != codes.PermissionDenied {
 		t.Errorf("%+v, %v, want PermissionDenied", got, err)
+	}
+}
+
+// at is the context of a stream from this address.
+func at(ctx context.Context, address string) context.Context {
+	return peer.NewContext(ctx, &peer.Peer{Addr: from1{address: address + ":1"}})
+}
+
+func TestMadeUpTokensThatNameAPodNeitherCostRequestsNorKeepItsAgentOut(t *testing.T) {
+	c := newCluster()
+	a := c.authenticator(t)
+	made := sign(t, stranger, c.said)
+	for range 1000 {
+		if _, err := a.Authenticate(at(t.Context(), podIP), made); grpcstatus.Code(err) != codes.Unavailable {
+			t.Fatalf("the answer is %v, want Unavailable", err)
+		}
+	}
+	if reviews, reads := c.reviews.Load(), c.reads.Load(); reviews+reads > 0 {
+		t.Errorf("they cost %d reviews and %d reads", reviews, reads)
+	}
+	if _, err := a.Authenticate(at(t.Context(), podIP), c.token(t)); err != nil {
+		t.Errorf("the pod's agent was refused: %v", err)
+	}
+}
+
+func TestTokensThatCannotBeCheckedAreLimitedByTheirAddress(t *testing.T) {
+	c := newCluster()
+	c.keyless = true
+	a := c.authenticator(t)
+	c.review.Authenticated = false
+	made := sign(t, stranger, c.said)
+	for range 1000 {
+		if _, err := a.Authenticate(at(t.Context(), elsewhere), made); grpcstatus.Code(err) != codes.Unavailable {
+			t.Fatalf("the answer is %v, want Unavailable", err)
+		}
+	}
+	if n := c.reviews.Load(); n > addressBurst+addressRate*10 {
+		t.Errorf("1,000 tries from one address cost %d reviews", n)
+	}
+	c.review.Authenticated = true
+	if _, err := a.Authenticate(at(t.Context(), podIP), c.token(t)); err != nil {
+		t.Errorf("an agent at another address was refused: %v", err)
+	}
+}
+
+func TestAPodThatComesAllTheTimeIsNotReviewedEachTime(t *testing.T) {
+	c := newCluster()
+	refused(worker(podUID))(c)
+	a := c.authenticator(t)
+	for range 1000 {
+		if _, err := a.Authenticate(t.Context(), c.token(t)); grpcstatus.Code(err) != codes.Unavailable {
+			t.Fatalf("the answer is %v, want Unavailable", err)
+		}
+	}
+	if n := c.reviews.Load(); n > podBurst+podRate*10 {
+		t.Errorf("1,000 tries of one pod cost %d reviews", n)
+	}
+}
+
+func TestWhatATokenSaysIsLookedAtBeforeItsReview(t *testing.T) {
+	for name, change := range map[string]func(*cluster){
+		"expired":        func(c *cluster) { c.said.expires = time.Now().Add(-time.Hour) },
+		"for others":     func(c *cluster) { c.said.audience = "others" },
+		"of no pod":      func(c *cluster) { c.said.name = "" },
+		"of a lost pod":  func(c *cluster) { c.cached, c.live = nil, nil },
+		"of no worker":   func(c *cluster) { c.cached.OwnerReferences = nil },
+		"not well made":  func(c *cluster) { c.made = "a.b.c" },
+		"of another UID": func(c *cluster) { c.said.uid = jobUID },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newCluster()
+			change(c)
+			if _, err := c.authenticator(t).Authenticate(t.Context(), c.token(t)); err == nil || c.reviews.Load() > 0 {
+				t.Errorf("the answer is %v, after %d reviews", err, c.reviews.Load())
+			}
+		})
+	}
+}
+
+func TestOnePodHasOneReviewAtATime(t *testing.T) {
+	c := newCluster()
+	a := c.authenticator(t)
+	token := c.token(t)
+	c.onReview = func() {
+		c.onReview = nil
+		if _, err := a.Authenticate(t.Context(), token); !errors.Is(err, errOften) {
+			t.Errorf("a second try beside the first got %v", err)
+		}
+	}
+	if _, err := a.Authenticate(t.Context(), token); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestRequestsOfOneNamespaceDoNotHoldUpThoseOfAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newCluster().authenticator(t)
+		release, got := make(chan struct{}), ""
+		for range 10 * requestsAtOnce {
+			go func() { _ = a.ask(t.Context(), "greedy", func() error { <-release; got += "g"; return nil }) }()
+		}
+		synctest.Wait()
+		go func() { _ = a.ask(t.Context(), "modest", func() error { got += "m"; return nil }) }()
+		synctest.Wait()
+		release <- struct{}{}
+		synctest.Wait()
+		if got != "gm" {
+			t.Errorf("the requests were made in the order %q", got)
+		}
+		close(release)
+	})
+}
+
+func TestANewKeyIsFound(t *testing.T) {
+	body, fetched := []byte(`{"keys":[]}`), 0
+	k := &Keys{Fetch: func(context.Context) ([]byte, error) { fetched++; return body, nil }}
+	parsed, err := parse(sign(t, signer, saidByWorker()), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	for range 100 {
+		if got := k.origin(parsed.token, now); got != unknown {
+			t.Fatalf("without a key the token is %v", got)
+		}
+	}
+	if fetched != 1 {
+		t.Errorf("the keys were read %d times in a moment", fetched)
+	}
+	body, _ = keysOf(t, signer).Fetch(t.Context())
+	if got := k.origin(parsed.token, now.Add(keysInterval)); got != genuine {
+		t.Errorf("with its key the token is %v", got)
 	}
 }

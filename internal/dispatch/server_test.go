@@ -123,7 +123,7 @@ func TestAnAgentThatGoesAwayIsDisconnected(t *testing.T) {
 func TestTheEndOfTheLeadEndsItsSessions(t *testing.T) {
 	o := newOperator(t).serve()
 	conn := o.dial(o.ca)
-	connected, waiting := o.greet(conn), o.open(o.dial(o.ca), "Bearer good")
+	connected, waiting := o.greet(conn), o.open(o.dial(o.ca), "Bearer pod another")
 	o.receive(connected)
 	session := <-o.sessions
 	o.stop()

@@ -58,6 +58,7 @@ type operator struct {
 	sessions     chan engine.Session
 	reports      chan engine.Report
 	disconnected chan engine.Session
+	server       *Server
 	// unheld: the Lease was not renewed for too long.
 	unheld atomic.Bool
 }
@@ -88,9 +89,9 @@ func (o *operator) Authenticate(ctx context.Context, token string) (Identity, er
 	if token == "good" {
 		return someone, nil
 	}
-	if uid, ok := strings.CutPrefix(token, "pod "); ok { // another worker
+	if uid, ok := strings.CutPrefix(token, "pod "); ok { // another worker, of another namespace
 		identity := someone
-		identity.PodUID = types.UID(uid)
+		identity.Pool.Namespace, identity.PodUID = "elsewhere", types.UID(uid)
 		return identity, nil
 	}
 	return Identity{}, grpcstatus.Error(codes.Unauthenticated, "who?")
@@ -148,6 +149,7 @@ func (o *operator) serve() *operator {
 func (o *operator) serveOn(listener net.Listener) {
 	config := &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: certs.NewServer(o.ca, time.Now).GetCertificate}
 	server := NewServer(o, o, leaderEpoch, o.held, config, newRefusals(o.t))
+	o.server = server
 	ctx, stop := context.WithCancel(context.Background())
 	o.stop = stop
 	go func() {
