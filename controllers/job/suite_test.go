@@ -161,11 +161,14 @@ func (e *fakeEngine) Knows(job types.UID) bool {
 	return e.known[job]
 }
 
-// know makes the engine know a Job.
-func (e *fakeEngine) know(job types.UID) {
+// know makes the engine know these Jobs.
+func (e *fakeEngine) know(jobs ...types.UID) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.known = map[types.UID]bool{job: true}
+	e.known = map[types.UID]bool{}
+	for _, job := range jobs {
+		e.known[job] = true
+	}
 }
 
 // told returns what the engine was told.

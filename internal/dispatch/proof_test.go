@@ -93,8 +93,11 @@ type installation struct {
 	engine *engine.Engine
 }
 
+// twoPods are whom the installation knows.
+type twoPods struct{ *operator }
+
 // Authenticate is Authenticator's: a token is the name of its pod.
-func (i *installation) Authenticate(_ context.Context, token string) (Identity, error) {
+func (twoPods) Authenticate(_ context.Context, token string) (Identity, error) {
 	if token != "a" && token != "b" {
 		return Identity{}, grpcstatus.Error(codes.Unauthenticated, "who?")
 	}
@@ -116,7 +119,7 @@ func lead(t *testing.T, ca *certs.CA, transitions int64, key []byte) *installati
 		t.Fatal(err)
 	}
 	i.engine.Submit(engine.Job{
-		JobRef:  engine.JobRef{NamespacedName: types.NamespacedName{Namespace: "ns", Name: "job"}, UID: "job-uid"},
+		JobRef:  engine.JobRef{NamespacedName: types.NamespacedName{Namespace: "ns", Name: "job"}, UID: jobUID},
 		Created: time.Now().Add(-time.Minute), Spec: &v1alpha1.JobSpec{Pool: "pool", Command: []string{"true"}},
 	})
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -125,7 +128,7 @@ func lead(t *testing.T, ca *certs.CA, transitions int64, key []byte) *installati
 	}
 	i.address = listener.Addr().String()
 	config := &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: certs.NewServer(ca, time.Now).GetCertificate}
-	server := NewServer(i.engine, i, epoch, func() bool { return true }, key, config)
+	server := NewServer(i.engine, twoPods{i.operator}, epoch, func() bool { return true }, key, config, newRefusals(i.t))
 	ctx, stop := context.WithCancel(context.Background())
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(ctx, listener) }()
