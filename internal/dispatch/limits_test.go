@@ -95,6 +95,9 @@ func TestAFloodOfIdleConnectionsIsBoundedAndKeepsNobodyOut(t *testing.T) {
 	}
 }
 
+// preface is what an HTTP/2 client sends first: with it the connection is made, and nothing is asked for yet.
+const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"
+
 func TestAConnectionOnWhichNobodyIsAuthenticatedIsClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := newOperator(t)
@@ -106,6 +109,9 @@ func TestAConnectionOnWhichNobodyIsAuthenticatedIsClosed(t *testing.T) {
 		}
 		conn := tls.Client(raw, &tls.Config{MinVersion: tls.VersionTLS13, InsecureSkipVerify: true, NextProtos: []string{"h2"}})
 		began := time.Now()
+		if _, err := io.WriteString(conn, preface); err != nil {
+			t.Fatal(err)
+		}
 		_, err = io.Copy(io.Discard, conn)
 		if after := time.Since(began); after > strangerTimeout {
 			t.Errorf("it was closed after %v (%v), want at most %v", after, err, strangerTimeout)
@@ -127,7 +133,7 @@ func TestAStrangerThatSendsMuchIsCutOff(t *testing.T) {
 	}
 	defer conn.Close()
 	go func() { _, _ = io.Copy(io.Discard, conn) }()
-	if _, err := io.WriteString(conn, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"); err != nil {
+	if _, err := io.WriteString(conn, preface); err != nil {
 		t.Fatal(err)
 	}
 	sent := 0
