@@ -2,6 +2,7 @@ package agent
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -128,13 +129,15 @@ func TestATryThatFindsNoFolderIsNotRun(t *testing.T) {
 }
 
 func TestAWorkerThatCannotPutItsFolderRightIsReplaced(t *testing.T) {
-	o := newOperator(t)
-	a, _, _ := runAgent(t, testConfig(t, o), &lockedBuffer{})
+	a, err := New(testConfig(t, newOperator(t)), io.Discard, discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.reaper.close()
+	defer a.spool.close()
 	var ahead time.Duration
-	a.mu.Lock()
 	began := time.Now()
 	a.now = func() time.Time { return began.Add(ahead) }
-	a.mu.Unlock()
 	_ = broken(t, a)
 	a.disorder(unix.EROFS)
 	if a.table.resetFailure != "" || !a.table.refuses() {

@@ -178,18 +178,25 @@ func noAnswer(t *testing.T, answer <-chan int, when string) {
 	}
 }
 
-// Anybody in the cluster can reach the port.
-func TestARequestForADrainAloneChangesNothing(t *testing.T) {
-	o := newOperator(t)
+// runToldWithin runs an agent beside a server that waits so long for the word that its pod is to end.
+func runToldWithin(t *testing.T, o *operator, within time.Duration) *Agent {
+	t.Helper()
 	a, err := New(httpConfig(t, o, newJobServer(t, func(http.ResponseWriter, *http.Request) {})), io.Discard, discard)
 	if err != nil {
 		t.Fatal(err)
 	}
-	a.health.toldWithin = time.Millisecond
+	a.health.toldWithin = within
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error)
 	go func() { ended <- a.Run(ctx) }()
 	t.Cleanup(func() { cancel(); ends(t, ended) })
+	return a
+}
+
+// Anybody in the cluster can reach the port.
+func TestARequestForADrainAloneChangesNothing(t *testing.T) {
+	o := newOperator(t)
+	a := runToldWithin(t, o, time.Millisecond)
 	s := o.accepted()
 	if code := answered(t, drainWaited(t, a)); code != http.StatusOK {
 		t.Errorf("status %d", code)
@@ -207,7 +214,7 @@ func TestARequestForADrainAloneChangesNothing(t *testing.T) {
 
 func TestTheWordThatThePodEndsMayComeAfterTheRequest(t *testing.T) {
 	o := newOperator(t)
-	a, _, _ := runAgent(t, httpConfig(t, o, newJobServer(t, func(http.ResponseWriter, *http.Request) {})), &lockedBuffer{})
+	a := runToldWithin(t, o, time.Hour)
 	s := o.accepted()
 	answer := drainWaited(t, a)
 	noAnswer(t, answer, "before the word")
