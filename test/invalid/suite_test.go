@@ -122,7 +122,12 @@ func (w *world) startOperator() (stop func()) {
 	w.Expect(err).NotTo(HaveOccurred())
 	stop = sync.OnceFunc(func() {
 		program.Signal(syscall.SIGTERM)
-		<-program.Ended()
+		select {
+		case <-program.Ended():
+		case <-time.After(patience): // one whose caches are never filled does not end by itself
+			program.Signal(syscall.SIGKILL)
+			<-program.Ended()
+		}
 	})
 	w.t.Cleanup(func() {
 		stop()
