@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -110,7 +109,7 @@ func widen(node any) {
 	}
 }
 
-// startOperator starts an operator, which stop or the end of the test ends. Should the test fail, the end of its log is
+// startOperator starts an operator, which stop ends, or the end of the test. Should the test fail, the end of its log is
 // shown.
 func (w *world) startOperator() (stop func()) {
 	w.t.Helper()
@@ -120,18 +119,14 @@ func (w *world) startOperator() (stop func()) {
 	w.Expect(err).NotTo(HaveOccurred())
 	program, err := simulated.NewOperator(w.t, env.Client, namespace, manager, url).Start(log)
 	w.Expect(err).NotTo(HaveOccurred())
-	stop = sync.OnceFunc(func() {
-		program.Signal(syscall.SIGTERM)
-		<-program.Ended()
-	})
 	w.t.Cleanup(func() {
-		stop()
+		program.Signal(syscall.SIGKILL) // one whose caches are never filled does not end otherwise
 		log.Close()
 		if w.t.Failed() {
 			w.t.Logf("operator:\n%s", simulated.Tail(w.t, log.Name(), "", 40))
 		}
 	})
-	return stop
+	return func() { program.Signal(syscall.SIGTERM) }
 }
 
 func object(kind, namespace, name string, spec map[string]any) *unstructured.Unstructured {
