@@ -8,6 +8,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/workerpool-dev/workerpool/api/v1alpha1"
 	"github.com/workerpool-dev/workerpool/internal/engine"
 )
 
@@ -76,6 +77,20 @@ func (w *world) spared(j *jobTruth) bool {
 
 // isOutlaw tells whether nothing is promised about what a pod does: it is hostile, or was removed by force.
 func (w *world) isOutlaw(p *pod) bool { return p.hostile || w.isZombie(p) }
+
+// isContradicted tells whether a pod's agent is one of the version before, and the status says that a task runs on another: it can't
+// prove that a leader, whose write is lost, has given it a later attempt, and so is not believed.
+func (p *pod) isContradicted(j *jobTruth, s *v1alpha1.JobStatus, index int32) bool {
+	if !p.old {
+		return false
+	}
+	for _, on := range s.RunningIndexes {
+		if on.PodUID != p.uid && hasIndex(on.Indexes, index) {
+			return true
+		}
+	}
+	return s.Attempt != nil && s.Attempt.PodUID != p.uid && (j.plain() || index == j.size())
+}
 
 // touched tells whether the hostile worker was sent an attempt of a Job.
 func (w *world) touched(j *jobTruth) bool {

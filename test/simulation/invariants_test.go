@@ -107,8 +107,8 @@ func (w *world) checkMayStart(j *jobTruth, t *taskTruth, job *v1alpha1.Job, toke
 		w.fail("2 not again without cause: task %d of %s is started, though it is stored as done", token.Index, j.uid)
 	case t.forgotten != nil && token.Compare(*t.forgotten) > 0:
 		w.fail("1 nothing lost: %s of %s is started, though %s has succeeded and its agent was told to forget that", describe(token), j.uid, t.forgotten)
-	case len(t.failures) > int(deref(j.spec.MaxRetries)):
-		w.fail("2 not again without cause: %s of %s is started after %d failed tries", describe(token), j.uid, len(t.failures))
+	case t.failuresBefore(token) > int(deref(j.spec.MaxRetries)):
+		w.fail("2 not again without cause: %s of %s is started after %d failed tries", describe(token), j.uid, t.failuresBefore(token))
 	}
 }
 
@@ -138,6 +138,7 @@ func (w *world) checkSent(s *stream, a engine.Assignment) {
 	if a.Token.Compare(t.sent) > 0 {
 		t.sent = a.Token
 	}
+	t.latest, t.latestBy = a.Token, s.op
 	w.note("operator %d sends %s of %s to %s", s.op.id, describe(a.Token), j.uid, s.pod.uid)
 }
 
@@ -165,13 +166,13 @@ func (w *world) checkKill(s *stream, k engine.Kill) {
 	}
 	t := j.task(k.Token.Index)
 	a := s.agent
-	if a == nil || a.find(k.Token) == nil || a.find(k.Token).started.IsZero() || k.Token.Compare(t.sent) < 0 {
+	if a == nil || a.find(k.Token) == nil || a.find(k.Token).started.IsZero() || k.Token.Compare(t.sent) < 0 && !t.isLatest(k.Token, s.op) {
 		return
 	}
 	if j.gone || j.final != "" || j.suspended || j.announced || j.deadlineOver(w.now) || w.isZombie(s.pod) || j.hasFailed() || t.hasOther(k.Token, s.op) {
 		return
 	}
-	if job := w.stored(j.uid); job != nil && holds(&job.Status, k.Token) {
+	if job := w.stored(j.uid); job != nil && (holds(&job.Status, k.Token) || s.pod.isContradicted(j, &job.Status, k.Token.Index)) {
 		return
 	}
 	w.fail("6 what runs goes on: operator %d ends %s of %s on %s without a cause", s.op.id, describe(k.Token), j.uid, s.pod.uid)
@@ -198,7 +199,7 @@ func (w *world) checkSettled(s *stream, token engine.Token) {
 	t := j.task(token.Index)
 	code, exited := t.exitOf(token)
 	job := w.stored(j.uid)
-	if !exited || job == nil || t.sent != token || token.Index == j.size() {
+	if !exited || job == nil || s.pod.isContradicted(j, &job.Status, token.Index) || t.sent != token || token.Index == j.size() {
 		return
 	}
 	if holds(&job.Status, token) {

@@ -120,6 +120,7 @@ func (s *stream) deliverUp() {
 		s.review(m.hello)
 		return
 	}
+	s.hear(m.report.Results)
 	s.tell(m.report.Results)
 	s.believe(m.report.Results)
 	s.op.engine.Report(s, *m.report)
@@ -167,6 +168,7 @@ func (s *stream) connect() {
 	s.down = append(s.down, order{welcome: &epoch})
 	s.connected = true
 	s.believe(hello.Results)
+	s.hear(hello.Results)
 	if err := s.op.engine.Connect(s, *hello); err != nil {
 		s.w.note("operator %d refuses %s: %v", s.op.id, s.pod.uid, err)
 		s.w.count(answered, secondSession)
@@ -178,13 +180,22 @@ func (s *stream) connect() {
 	s.w.note("%s connected to operator %d: runs %d, results %d", s.pod.uid, s.op.id, len(hello.Running), len(hello.Results))
 }
 
-// tell notes what the operator knows from now on.
-func (s *stream) tell(results []engine.Result) {
+// hear notes which ends the operator may have heard of from now on.
+func (s *stream) hear(results []engine.Result) {
 	if s.pod.hostile {
 		return
 	}
 	for _, r := range results {
 		s.op.heard[r.Token] = true
+	}
+}
+
+// tell notes what the operator knows from now on. What an agent of the version before says it need not believe.
+func (s *stream) tell(results []engine.Result) {
+	if s.pod.hostile || s.pod.old {
+		return
+	}
+	for _, r := range results {
 		if s.w.record(r.Token).sent == r.Token && r.Outcome == engine.Exited && r.ExitCode == 0 {
 			s.op.told[r.Token] = true
 		}

@@ -43,6 +43,9 @@ type jobTruth struct {
 type taskTruth struct {
 	// sent and started are the highest tokens that were sent to an agent, and that an agent has started.
 	sent, started engine.Token
+	// latest was sent last, and latestBy has sent it. It is the highest too, unless the epoch has gone back.
+	latest   engine.Token
+	latestBy *operator
 	// starts are how many processes it had, and exits what those that ended by themselves have ended with.
 	starts int
 	exits  []exit
@@ -108,6 +111,22 @@ func (j *jobTruth) failedTries() int {
 			if e.code != 0 {
 				n++
 			}
+		}
+	}
+	return n
+}
+
+// isLatest tells whether an operator has sent an attempt, and nobody another since.
+func (t *taskTruth) isLatest(token engine.Token, op *operator) bool {
+	return t.latest == token && t.latestBy == op
+}
+
+// failuresBefore counts the failed tries that an attempt comes after.
+func (t *taskTruth) failuresBefore(token engine.Token) int {
+	n := 0
+	for failed := range t.failures {
+		if failed.Compare(token) < 0 {
+			n++
 		}
 	}
 	return n
