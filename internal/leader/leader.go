@@ -4,11 +4,14 @@ package leader
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	coordinationv1 "k8s.io/api/coordination/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -37,7 +40,7 @@ type Config struct {
 	Serve func(ctx context.Context, epoch engine.Epoch, listener net.Listener) error
 	// ListenAddress is where sessions are served.
 	ListenAddress string
-	// Publish makes this process the one that agents reach.
+	// Publish makes this process the one that agents reach. It may be repeated.
 	Publish func(ctx context.Context) error
 }
 
@@ -109,9 +112,35 @@ func (l *Leader) run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { l.Write(ctx, l.epoch); return nil })
 	group.Go(func() error { return l.Serve(ctx, l.epoch, listener) })
-	group.Go(func() error { return l.Publish(ctx) })
+	group.Go(func() error { return l.keep(ctx) })
 	group.Go(func() error { return l.tick(ctx) })
 	return group.Wait()
+}
+
+// keepInterval is how often a leader looks at what makes it the leader.
+const keepInterval = 5 * time.Second
+
+// keep makes this process the one that agents reach, also where somebody undoes that, and ends the lead once the Lease is
+// another than the one that was won.
+func (l *Leader) keep(ctx context.Context) error {
+	if err := l.Publish(ctx); err != nil {
+		return err
+	}
+	ticker := l.Clock.NewTicker(keepInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C():
+		case <-ctx.Done():
+			return nil
+		}
+		if err := l.Leading(ctx); errors.Is(err, errMeddled) {
+			return err
+		}
+		if err := l.Publish(ctx); err != nil && ctx.Err() == nil {
+			logf.FromContext(ctx).Error(err, "Failed to publish the leader's address again")
+		}
+	}
 }
 
 // tick has the engine act on what time brings. A process that was stopped, and may not lead any more, ends before that:
@@ -135,7 +164,9 @@ func (l *Leader) tick(ctx context.Context) error {
 // readEpoch reads the Lease that this process has won, past any cache.
 func (l *Leader) readEpoch(ctx context.Context) (engine.Epoch, error) {
 	lease := &coordinationv1.Lease{}
-	if err := l.Live.Get(ctx, l.Lease, lease); err != nil {
+	if err := l.Live.Get(ctx, l.Lease, lease); apierrors.IsNotFound(err) {
+		return engine.Epoch{}, fmt.Errorf("reading the lease: %w: %w", errMeddled, err)
+	} else if err != nil {
 		return engine.Epoch{}, fmt.Errorf("reading the lease: %w", err)
 	}
 	epoch := engine.Epoch{LeaseCreated: lease.CreationTimestamp.UnixMicro()}
@@ -152,7 +183,7 @@ func (l *Leader) Leading(ctx context.Context) error {
 		return err
 	}
 	if epoch != l.epoch {
-		return fmt.Errorf("the lease has changed hands: %v, not %v", epoch, l.epoch)
+		return fmt.Errorf("the lease has changed hands, %v, not %v: %w", epoch, l.epoch, errMeddled)
 	}
 	return nil
 }

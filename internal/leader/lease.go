@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/client-go/rest"
@@ -34,8 +35,12 @@ const (
 	tenure = RenewDeadline + RenewInterval
 )
 
-// errUnheld: another process may lead by now.
-var errUnheld = errors.New("the lease was not renewed in time")
+var (
+	// errUnheld: another process may lead by now.
+	errUnheld = errors.New("the lease was not renewed in time")
+	// errMeddled: the Lease is not the one any more that this process has won, so its epoch is not that of the Lease.
+	errMeddled = errors.New("the lease was deleted or changed by another than its holder: this lead is over")
+)
 
 // Lease is what a leader is elected by. It knows how long ago this process has renewed it. Leader election itself counts
 // its deadline from its first try to renew: a process that was stopped for longer than its Lease would take itself for
@@ -55,6 +60,11 @@ type Lease struct {
 	stored resourcelock.LeaderElectionRecord
 	// renewed is when the last request was sent that has renewed the Lease; zero if it is not held.
 	renewed time.Time
+	// term is the number of transitions with which this process has won, while it leads.
+	term int
+	// meddled is set for good once it is seen that somebody has deleted or changed the Lease: to make or win it again would
+	// be to lead on with an epoch that it does not have.
+	meddled bool
 }
 
 // NewLease returns the Lease of a name, for a process of its own. What it says goes over the connections of config,
@@ -96,12 +106,16 @@ func (f fence) RoundTrip(r *http.Request) (*http.Response, error) {
 	return f.next.RoundTrip(r)
 }
 
-// Get is resourcelock.Interface's. Who waits for the Lease waits for the API server too: to be told of each try would
+// Get is resourcelock.Interface's. Leader election reads the Lease while it leads only where a write was refused. Who waits for the Lease waits for the API server too: to be told of each try would
 // fill the log. Who leads must know in time.
 func (l *Lease) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord, []byte, error) {
 	for {
 		record, raw, err := l.Interface.Get(ctx)
-		if !apiserver.Unreachable(err) || l.isLeading() {
+		leading := l.isLeading()
+		if leading && (apierrors.IsNotFound(err) || err == nil && !l.isMine(record)) {
+			l.end()
+		}
+		if leading || !apiserver.Unreachable(err) {
 			return record, raw, err
 		}
 		select {
@@ -116,6 +130,20 @@ func (l *Lease) isLeading() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.leads
+}
+
+// isMine tells whether the record is of the lead that this process has won.
+func (l *Lease) isMine(record *resourcelock.LeaderElectionRecord) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return record.HolderIdentity == l.Identity() && record.LeaderTransitions == l.term
+}
+
+// end ends the lead at once, for good. The election would try for some time more, while another may lead already.
+func (l *Lease) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.meddled, l.renewed = true, time.Time{}
 }
 
 // Create is resourcelock.Interface's.
@@ -145,6 +173,10 @@ func (l *Lease) write(
 ) error {
 	sent, mine := l.clock.Now(), record.HolderIdentity == l.Identity()
 	l.mu.Lock()
+	if l.meddled && mine { // it may still be given back
+		l.mu.Unlock()
+		return errMeddled
+	}
 	l.stored = resourcelock.LeaderElectionRecord{}
 	if !mine { // it is given back, from now on
 		l.renewed = time.Time{}
@@ -157,7 +189,7 @@ func (l *Lease) write(
 	defer l.mu.Unlock()
 	l.stored, l.leads = record, mine
 	if mine {
-		l.renewed = sent
+		l.renewed, l.term = sent, record.LeaderTransitions
 	}
 	return nil
 }

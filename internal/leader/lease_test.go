@@ -10,7 +10,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 	"k8s.io/utils/clock"
 	clocktesting "k8s.io/utils/clock/testing"
@@ -26,6 +28,8 @@ type lock struct {
 	writes int
 	// gets counts the reads, of which so many fail because there is no API server.
 	gets, failing int
+	// record is what is read.
+	record resourcelock.LeaderElectionRecord
 }
 
 func (*lock) Identity() string { return "me" }
@@ -34,7 +38,8 @@ func (l *lock) Get(context.Context) (*resourcelock.LeaderElectionRecord, []byte,
 	if l.gets++; l.gets <= l.failing {
 		return nil, nil, &net.OpError{Op: "dial", Err: errors.New("connection refused")}
 	}
-	return &resourcelock.LeaderElectionRecord{}, nil, l.err
+	record := l.record
+	return &record, nil, l.err
 }
 
 func (l *lock) Create(context.Context, resourcelock.LeaderElectionRecord) error { return l.answer() }
@@ -224,4 +229,47 @@ func TestALeaderThatWasStoppedEndsBeforeItsEngineKnowsTheTime(t *testing.T) {
 			t.Errorf("the lead ended with %v, want %v", err, errUnheld)
 		}
 	})
+}
+
+// What client-go makes of that is another lead, with the epoch of the one before.
+func TestTheLeadEndsAtOnceWhereSomebodyHasDeletedOrChangedTheLease(t *testing.T) {
+	won := resourcelock.LeaderElectionRecord{HolderIdentity: "me", LeaderTransitions: 4}
+	changed := func(change func(*resourcelock.LeaderElectionRecord)) func(*lock) {
+		return func(l *lock) { change(&l.record) }
+	}
+	for name, c := range map[string]struct {
+		meddle func(*lock)
+		ends   bool
+	}{
+		"deleted":          {func(l *lock) { l.err = apierrors.NewNotFound(schema.GroupResource{Resource: "leases"}, "lease") }, true},
+		"given to another": {changed(func(r *resourcelock.LeaderElectionRecord) { r.HolderIdentity = "you" }), true},
+		"given to nobody":  {changed(func(r *resourcelock.LeaderElectionRecord) { r.HolderIdentity = "" }), true},
+		"set back":         {changed(func(r *resourcelock.LeaderElectionRecord) { r.LeaderTransitions = 1 }), true},
+		"set ahead":        {changed(func(r *resourcelock.LeaderElectionRecord) { r.LeaderTransitions = 9 }), true},
+		"annotated":        {func(*lock) {}, false},
+		"out of reach":     {func(l *lock) { l.err = errors.New("timed out") }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, api := newLease()
+			api.record = won
+			if err := l.Update(t.Context(), won); err != nil {
+				t.Fatal(err)
+			}
+			c.meddle(api)
+			_, _, _ = l.Get(t.Context())
+			if l.Held() == c.ends {
+				t.Errorf("held: %v, want %v", l.Held(), !c.ends)
+			}
+			api.err = nil
+			api.clock.Step(RenewInterval)
+			for what, write := range map[string]func(context.Context, resourcelock.LeaderElectionRecord) error{"make": l.Create, "renew": l.Update} {
+				if err := write(t.Context(), won); errors.Is(err, errMeddled) != c.ends || l.Held() == c.ends {
+					t.Errorf("%s: %v, held: %v", what, err, l.Held())
+				}
+			}
+			if err := l.Update(t.Context(), resourcelock.LeaderElectionRecord{LeaderTransitions: 4}); err != nil {
+				t.Errorf("it can't be given back: %v", err)
+			}
+		})
+	}
 }

@@ -7,12 +7,14 @@ import (
 	"strings"
 
 	discoveryv1 "k8s.io/api/discovery/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	discoveryac "k8s.io/client-go/applyconfigurations/discovery/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// +kubebuilder:rbac:groups=discovery.k8s.io,namespace=workerpool-system,resources=endpointslices,verbs=get;create;patch
+// +kubebuilder:rbac:groups=discovery.k8s.io,namespace=workerpool-system,resources=endpointslices,verbs=get;create;patch;delete
 // +kubebuilder:rbac:groups=discovery.k8s.io,namespace=workerpool-system,resources=endpointslices/restricted,verbs=create
 
 // Endpoint is where agents reach a leader.
@@ -45,7 +47,15 @@ func Publish(ctx context.Context, c client.Client, e Endpoint) error {
 		WithEndpoints(discoveryac.Endpoint().
 			WithAddresses(e.IP).
 			WithConditions(discoveryac.EndpointConditions().WithReady(true)))
-	if err := c.Apply(ctx, slice, client.FieldOwner("workerpool"), client.ForceOwnership); err != nil {
+	apply := func() error { return c.Apply(ctx, slice, client.FieldOwner("workerpool"), client.ForceOwnership) }
+	err := apply()
+	if apierrors.IsInvalid(err) { // one with addresses of another family can't be changed
+		old := &discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{Namespace: e.Service.Namespace, Name: e.Service.Name}}
+		if err = client.IgnoreNotFound(c.Delete(ctx, old)); err == nil {
+			err = apply()
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("publishing the leader's address: %w", err)
 	}
 	return nil
