@@ -54,17 +54,17 @@ func (o *Outbox) PoolChanged(pool types.NamespacedName) {
 func Setup(
 	ctx context.Context, mgr ctrl.Manager, eng *engine.Engine, out *Outbox, agent podspec.Agent, ready func(context.Context) error,
 ) (*workerpool.Reconciler, error) {
-	jobs := &job.Reconciler{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Engine: eng}
+	jobs := &job.Reconciler{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Engine: ours{eng, mgr.GetClient(), agent.Installation}}
 	if err := jobs.SetupWithManager(mgr, &out.Jobs, ready); err != nil {
 		return nil, err
 	}
 	realClock := clock.RealClock{}
-	expiry := &job.ExpiryReconciler{Client: mgr.GetClient(), Counter: eng, Clock: realClock}
+	expiry := &job.ExpiryReconciler{Client: mgr.GetClient(), Counter: eng, Clock: realClock, Installation: agent.Installation}
 	if err := expiry.SetupWithManager(mgr); err != nil {
 		return nil, err
 	}
 	retention := &job.RetentionReconciler{
-		Client: mgr.GetClient(), Counter: eng, Clock: realClock, Interval: retentionInterval,
+		Client: mgr.GetClient(), Counter: eng, Clock: realClock, Interval: retentionInterval, Installation: agent.Installation,
 	}
 	if err := retention.SetupWithManager(mgr); err != nil {
 		return nil, err
@@ -75,9 +75,9 @@ func Setup(
 }
 
 // Load fills the engine from the cache: pools and their workers first, then what they are to run.
-func Load(ctx context.Context, c client.Reader, pools *workerpool.Reconciler, eng *engine.Engine) error {
+func Load(ctx context.Context, c client.Reader, pools *workerpool.Reconciler, eng *engine.Engine, installation string) error {
 	if err := pools.Load(ctx); err != nil {
 		return err
 	}
-	return job.Load(ctx, c, eng)
+	return job.Load(ctx, c, ours{eng, c, installation})
 }

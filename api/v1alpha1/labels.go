@@ -14,5 +14,14 @@ const (
 	LabelTemplateHash = "workerpool.dev/template-hash"
 )
 
+// Installation is the annotation of WorkerPools, and the label of worker pods, that names the installation of the operator
+// that they belong to: the namespace that it runs in. A WorkerPool without it belongs to the first operator that sees it.
+const Installation = "workerpool.dev/installation"
+
+// InstalledBy tells whether the pool belongs to an installation.
+func (p *WorkerPool) InstalledBy(installation string) bool {
+	return p.Annotations[Installation] == installation
+}
+
 // Finalizer is on each WorkerPool, so that its workers drain before it goes.
 const Finalizer = "workerpool.dev/drain"

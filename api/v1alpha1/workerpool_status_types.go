@@ -148,5 +148,8 @@ const (
 // ReasonResetFailed is that of an event: a worker is replaced because its recycle.resetCommand has failed.
 const ReasonResetFailed = "ResetFailed"
 
+// ReasonOtherInstallation is that of an event: an operator leaves the pool alone, because it belongs to another one.
+const ReasonOtherInstallation = "OtherInstallation"
+
 // ReasonWorkerChanged is that of an event: a worker is replaced because its label or its owner was changed by hand.
 const ReasonWorkerChanged = "WorkerChanged"

@@ -188,7 +188,7 @@ func setup(ctx context.Context, mgr ctrl.Manager, lease *leader.Lease, settings 
 			return err
 		}
 		pools.Trust(string(ca.PEM))
-		return controllers.Load(ctx, mgr.GetClient(), pools, eng)
+		return controllers.Load(ctx, mgr.GetClient(), pools, eng, settings.Namespace)
 	}
 	follower := &leader.Follower{}
 	return errors.Join(mgr.Add(lead), mgr.Add(follower),
@@ -216,7 +216,8 @@ func describeAgent(ctx context.Context, c client.Client, service types.Namespace
 	}
 	port := fmt.Sprint(dispatch.Spec.Ports[0].Port)
 	return podspec.Agent{
-		Image: settings.AgentImage,
+		Installation: settings.Namespace,
+		Image:        settings.AgentImage,
 		Addresses: []string{
 			net.JoinHostPort(dispatch.Spec.ClusterIP, port),
 			net.JoinHostPort(service.Name+"."+service.Namespace+".svc", port),

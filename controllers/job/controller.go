@@ -63,7 +63,7 @@ type Reconciler struct {
 }
 
 // +kubebuilder:rbac:groups=workerpool.dev,resources=jobs,verbs=get;list;watch;delete
-// +kubebuilder:rbac:groups=workerpool.dev,resources=jobs/status,verbs=get;patch
+// +kubebuilder:rbac:groups=workerpool.dev,resources=jobs/status,verbs=patch
 
 // SetupWithManager adds the controller to the manager. The source carries the engine's own wishes;
 // ready is waited for before anything is reconciled.

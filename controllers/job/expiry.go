@@ -24,6 +24,8 @@ const (
 	// countInterval is how soon a Job that is over but not counted is looked at again: a pool's
 	// status is written once a second.
 	countInterval = time.Second
+	// othersInterval is how soon it is looked again whether a pool belongs to this installation by now.
+	othersInterval = 10 * time.Minute
 )
 
 // Counter tells which finished Jobs may be deleted without being missing from their pool's counters.
@@ -40,6 +42,8 @@ type ExpiryReconciler struct {
 	Client  client.Client
 	Counter Counter
 	Clock   clock.PassiveClock
+	// Installation is the one whose pools' Jobs are deleted; those of other installations are left to them.
+	Installation string
 }
 
 // SetupWithManager adds the controller to the manager.
@@ -67,6 +71,9 @@ func (r *ExpiryReconciler) Reconcile(ctx context.Context, request reconcile.Requ
 	pool, err := r.findPool(ctx, key)
 	if err != nil {
 		return reconcile.Result{}, err
+	}
+	if pool != nil && !pool.InstalledBy(r.Installation) {
+		return reconcile.Result{RequeueAfter: othersInterval}, nil
 	}
 	if left := finishedAt(job).Add(ttl(job, pool)).Sub(r.Clock.Now()); left > 0 {
 		return reconcile.Result{RequeueAfter: left}, nil

@@ -55,6 +55,8 @@ type RetentionReconciler struct {
 	// Interval is how often the Jobs of a pool are looked at, at the most: each time, all of its
 	// finished ones are listed.
 	Interval time.Duration
+	// Installation is the one whose pools are looked at.
+	Installation string
 }
 
 // SetupWithManager adds the controller, and the index it needs, to the manager.
@@ -120,6 +122,9 @@ func (r *RetentionReconciler) Reconcile(ctx context.Context, request reconcile.R
 	pool := &v1alpha1.WorkerPool{}
 	if err := r.Client.Get(ctx, request.NamespacedName, pool); err != nil {
 		return reconcile.Result{}, client.IgnoreNotFound(err)
+	}
+	if !pool.InstalledBy(r.Installation) {
+		return reconcile.Result{RequeueAfter: othersInterval}, nil
 	}
 	maxFinished := int(ptr.Deref(pool.Spec.Retention.MaxFinished, keepAll)) // the schema has the default
 	if maxFinished == keepAll {

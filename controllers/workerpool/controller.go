@@ -27,12 +27,12 @@ import (
 	"github.com/workerpool-dev/workerpool/internal/podspec"
 )
 
-// +kubebuilder:rbac:groups=workerpool.dev,resources=workerpools,verbs=get;list;watch;update;patch
-// +kubebuilder:rbac:groups=workerpool.dev,resources=workerpools/status,verbs=get;update;patch
+// +kubebuilder:rbac:groups=workerpool.dev,resources=workerpools,verbs=get;list;watch;patch
+// +kubebuilder:rbac:groups=workerpool.dev,resources=workerpools/status,verbs=update
 // +kubebuilder:rbac:groups=workerpool.dev,resources=workerpools/finalizers,verbs=update
 // +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch;create;delete
 // +kubebuilder:rbac:groups="",resources=namespaces,verbs=get
-// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch;update
+// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 
 // Engine is what the controller needs of the pools in memory. Its methods do not block.
 type Engine interface {
@@ -74,6 +74,7 @@ type Reconciler struct {
 	agent     podspec.Agent
 	clock     clock.Clock
 	memories  memories
+	others    others
 }
 
 // New makes a Reconciler. Its client reads pods and pools from a cache that has the index of
@@ -136,6 +137,9 @@ func (r *Reconciler) Load(ctx context.Context) error {
 		return fmt.Errorf("list the pools: %w", err)
 	}
 	for i := range list.Items {
+		if !list.Items[i].InstalledBy(r.agent.Installation) {
+			continue // it is another's, or is to be adopted first
+		}
 		s, err := r.observe(ctx, &list.Items[i])
 		if err != nil {
 			return err
@@ -149,11 +153,16 @@ func (r *Reconciler) Load(ctx context.Context) error {
 func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
 	pool := &v1alpha1.WorkerPool{}
 	if err := r.client.Get(ctx, req.NamespacedName, pool); apierrors.IsNotFound(err) {
+		r.others.forget(req.NamespacedName)
 		return r.leave(ctx, req.NamespacedName)
 	} else if err != nil {
 		return reconcile.Result{}, fmt.Errorf("get the pool: %w", err)
 	}
-	if added, err := r.addFinalizer(ctx, pool); added || err != nil {
+	if r.anothers(pool) {
+		return r.leaveAlone(ctx, pool)
+	}
+	r.others.forget(req.NamespacedName)
+	if adopted, err := r.adopt(ctx, pool); adopted || err != nil {
 		return conflictIsLater(err)
 	}
 

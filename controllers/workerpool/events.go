@@ -12,6 +12,8 @@ import (
 const (
 	actionCreate  = "CreateWorker"
 	actionReplace = "ReplaceWorker"
+
+	actionLeaveAlone = "LeaveAlone"
 )
 
 // workerLost says that a worker is replaced that was not heard of. Of workers that are lost at the same time the

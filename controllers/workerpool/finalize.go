@@ -3,6 +3,7 @@ package workerpool
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -13,17 +14,6 @@ import (
 
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
 )
-
-// addFinalizer sees to it that the pool does not go before its workers. It tells whether it has
-// written; the change brings the next reconcile.
-func (r *Reconciler) addFinalizer(ctx context.Context, pool *v1alpha1.WorkerPool) (bool, error) {
-	if !pool.DeletionTimestamp.IsZero() || controllerutil.ContainsFinalizer(pool, v1alpha1.Finalizer) {
-		return false, nil
-	}
-	base := pool.DeepCopy()
-	controllerutil.AddFinalizer(pool, v1alpha1.Finalizer)
-	return true, r.patch(ctx, pool, base, "add the finalizer")
-}
 
 // finish lets a pool go that is being deleted and has no worker left. Where the whole namespace is
 // being deleted it does not wait for them: nobody can make a worker there any more, and the pods
@@ -46,7 +36,7 @@ func (r *Reconciler) finish(ctx context.Context, s *scope) (bool, error) {
 	return true, r.patch(ctx, s.pool, base, "remove the finalizer")
 }
 
-// leave closes a pool that does not exist any more. Its pods may be there for a while yet, as where a whole
+// leave closes a pool that does not exist any more, or that is not this installation's any more. Its pods may be there for a while yet, as where a whole
 // namespace goes. The engine hears of them to the last: the end of each brings another reconcile.
 func (r *Reconciler) leave(ctx context.Context, key types.NamespacedName) (reconcile.Result, error) {
 	r.closePool(key)
@@ -54,11 +44,14 @@ func (r *Reconciler) leave(ctx context.Context, key types.NamespacedName) (recon
 	if uid == "" {
 		return reconcile.Result{}, nil
 	}
-	gone := &v1alpha1.WorkerPool{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name, UID: uid}}
+	gone := &v1alpha1.WorkerPool{ObjectMeta: metav1.ObjectMeta{
+		Namespace: key.Namespace, Name: key.Name, UID: uid, Annotations: map[string]string{v1alpha1.Installation: r.agent.Installation},
+	}}
 	s, err := r.observe(ctx, gone)
 	if err != nil {
 		return reconcile.Result{}, err
 	}
+	s.pods = slices.DeleteFunc(s.pods, func(pod *corev1.Pod) bool { return !sameInstallation(gone, pod) })
 	r.tellWorkers(s)
 	if len(s.workers()) == 0 {
 		r.memories.forget(key)

@@ -52,7 +52,7 @@ func (r *Reconciler) observe(ctx context.Context, pool *v1alpha1.WorkerPool) (*s
 	}
 	cached := map[types.UID]bool{}
 	for i := range list.Items {
-		if pod := &list.Items[i]; isWorker(pool, pod) {
+		if pod := &list.Items[i]; isNamed(pool, pod) { // a stray too, where the cache still shows it
 			cached[pod.UID] = true
 			s.pods = append(s.pods, pod)
 		}
@@ -67,8 +67,20 @@ func (r *Reconciler) observe(ctx context.Context, pool *v1alpha1.WorkerPool) (*s
 
 // isWorker tells whether a pod is a worker of the pool: made by it and not changed by hand since.
 func isWorker(pool *v1alpha1.WorkerPool, pod *corev1.Pod) bool {
+	return isNamed(pool, pod) && metav1.IsControlledBy(pod, pool) && pod.Labels[v1alpha1.LabelPool] == pool.Name && sameInstallation(pool, pod)
+}
+
+// isNamed tells whether a pod has the name of a worker of the pool.
+func isNamed(pool *v1alpha1.WorkerPool, pod *corev1.Pod) bool {
 	_, named := podspec.Ordinal(pool.Name, pod.Name)
-	return named && metav1.IsControlledBy(pod, pool) && pod.Labels[v1alpha1.LabelPool] == pool.Name
+	return named
+}
+
+// sameInstallation tells whether the operator that has made a pod is the one that the pool belongs to. Pods that do not
+// say are from before there were installations.
+func sameInstallation(pool *v1alpha1.WorkerPool, pod *corev1.Pod) bool {
+	made := pod.Labels[v1alpha1.Installation]
+	return made == "" || pool.InstalledBy(made)
 }
 
 // ordinalOf a pod that is a worker of the pool.

@@ -35,7 +35,7 @@ func TestMain(m *testing.M) { os.Exit(testutil.Run(m, &env)) }
 // patience is how long a test waits for what should come within a moment.
 const patience = 10 * time.Second
 
-var agent = podspec.Agent{Image: "workerpool:test", Addresses: []string{"10.0.0.1:443"}, CA: "ca"}
+var agent = podspec.Agent{Installation: "test", Image: "workerpool:test", Addresses: []string{"10.0.0.1:443"}, CA: "ca"}
 
 // fixture is a running controller of the pools in one namespace.
 type fixture struct {

@@ -14,7 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
-// +kubebuilder:rbac:groups=discovery.k8s.io,namespace=workerpool-system,resources=endpointslices,verbs=get;create;patch;delete
+// +kubebuilder:rbac:groups=discovery.k8s.io,namespace=workerpool-system,resources=endpointslices,verbs=create;patch;delete
 // +kubebuilder:rbac:groups=discovery.k8s.io,namespace=workerpool-system,resources=endpointslices/restricted,verbs=create
 
 // Endpoint is where agents reach a leader.

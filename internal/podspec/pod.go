@@ -14,6 +14,8 @@ import (
 
 // Agent is what the agent in a worker pod needs from the operator that makes the pod.
 type Agent struct {
+	// Installation of the operator: its namespace.
+	Installation string
 	// Image that the agent is copied from.
 	Image string
 	// Addresses of the operator, host:port each.
@@ -59,7 +61,7 @@ func Pod(pool *v1alpha1.WorkerPool, ordinal int, agent Agent) *corev1.Pod {
 		ObjectMeta: metav1.ObjectMeta{
 			Name:            Name(pool.Name, ordinal),
 			Namespace:       pool.Namespace,
-			Labels:          labels(pool, template.Labels, ordinal),
+			Labels:          labels(pool, template.Labels, ordinal, agent.Installation),
 			Annotations:     annotations(template.Annotations),
 			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(pool, v1alpha1.GroupVersion.WithKind("WorkerPool"))},
 		},
@@ -70,11 +72,14 @@ func Pod(pool *v1alpha1.WorkerPool, ordinal int, agent Agent) *corev1.Pod {
 	return pod
 }
 
-func labels(pool *v1alpha1.WorkerPool, template map[string]string, ordinal int) map[string]string {
+func labels(pool *v1alpha1.WorkerPool, template map[string]string, ordinal int, installation string) map[string]string {
 	l := unreserved(template)
 	maps.Copy(l, Labels(pool.Name))
 	l[v1alpha1.LabelOrdinal] = strconv.Itoa(ordinal)
 	l[v1alpha1.LabelTemplateHash] = Hash(pool)
+	if installation != "" {
+		l[v1alpha1.Installation] = installation
+	}
 	return l
 }
 
