@@ -319,3 +319,20 @@ func TestChangeOfAFinishedJobsTTLTakesEffect(t *testing.T) {
 	f.Eventually(func() bool { return f.exists(job) }).Should(BeFalse())
 	f.Expect(f.exists(kept)).To(BeTrue())
 }
+
+func TestAnExpiredJobOfAnotherInstallationIsLeftToIt(t *testing.T) {
+	f := newFixture(t)
+	pool := f.createPool(func(*v1alpha1.WorkerPoolSpec) {})
+	pool.Annotations = map[string]string{v1alpha1.Installation: "other"}
+	f.Expect(f.client.Update(t.Context(), pool)).To(Succeed())
+	job := f.create(f.job("a").TTL(0).Obj())
+	f.finish(job, time.Now())
+	r := &ExpiryReconciler{
+		Client: f.client, Counter: allBut(), Clock: testingclock.NewFakePassiveClock(time.Now().Add(time.Hour)), Installation: "test",
+	}
+	f.Expect(f.look(r, job)).To(Equal(othersInterval))
+	f.Expect(f.exists(job)).To(BeTrue())
+	r.Installation = "other"
+	f.Expect(f.look(r, job)).To(BeZero())
+	f.Expect(f.exists(job)).To(BeFalse())
+}

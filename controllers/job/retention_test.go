@@ -643,3 +643,19 @@ func TestJobThatIsNotAsItWasWhenItWasChosenIsNotDeleted(t *testing.T) {
 	f.Expect(apierrors.IsConflict(err)).To(BeTrue(), "the error is %v", err)
 	f.Expect(f.left()).To(Equal([]string{"again", "changed", "last"}))
 }
+
+func TestFinishedJobsOfAnotherInstallationAreLeftToIt(t *testing.T) {
+	f := newFixture(t)
+	pool := f.createPool(keep(1))
+	first := f.ended("a", v1alpha1.JobSucceeded, noon)
+	f.ended("b", v1alpha1.JobSucceeded, noon.Add(10*time.Second))
+	pool.Annotations = map[string]string{v1alpha1.Installation: "other"}
+	f.Expect(f.client.Update(t.Context(), pool)).To(Succeed())
+	r := f.retention(allBut(), noon.Add(time.Hour))
+	r.Installation = "test"
+	f.Expect(f.retain(r)).To(Equal(othersInterval))
+	f.Expect(f.exists(first)).To(BeTrue())
+	r.Installation = "other"
+	f.retain(r)
+	f.Expect(f.exists(first)).To(BeFalse())
+}
