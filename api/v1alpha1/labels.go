@@ -1,7 +1,7 @@
 package v1alpha1
 
 // Labels and annotations on worker pods. The operator sets them; whoever changes one by hand
-// makes the pod a stranger to its pool.
+// has the pod replaced.
 const (
 	// LabelPool is the name of the WorkerPool that a worker pod belongs to.
 	LabelPool = "workerpool.dev/pool"

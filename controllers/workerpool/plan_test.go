@@ -193,7 +193,7 @@ func playForeignPod(w *world) {
 	w.settle()
 }
 
-// A pod that somebody has taken the label from is a stranger: it is let alone, and another is made.
+// A pod that somebody has taken the label from may run tasks: it is drained and deleted, and another is made.
 func playRelabelledPod(w *world) {
 	w.begin()
 	stranger := w.pods["demo-0"].DeepCopy()

@@ -21,7 +21,7 @@ type podWorker struct {
 	name string
 	id   int
 
-	// listed is true once the cache has shown the pod: from then on its absence means that it is gone.
+	// listed is true once a list has had the pod: from then on its absence means that it is gone.
 	listed bool
 	// ran is true once the cache has shown that the pod's containers have run. Nothing is assigned before: a leader
 	// that takes over waits for the workers of which the API server knows that.

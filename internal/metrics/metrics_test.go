@@ -277,6 +277,13 @@ func TestAnAttemptWhoseWorkerIsGoneWhenALeaderComesIsLost(t *testing.T) {
 	w.engine.Submit(stored("job", v1alpha1.JobStatus{
 		State: v1alpha1.JobRunning, Attempts: new(int32(1)), Attempt: &v1alpha1.Attempt{Token: "1.0.0", Worker: "demo-9", PodUID: "demo-9"},
 	}))
+	w.expectTasks(nil)
+	pool, _ := w.engine.Manager(demo)
+	gone, ok := pool.Worker("demo-9")
+	if !ok {
+		t.Fatal("the worker is not known")
+	}
+	gone.Gone()
 	w.expectTasks(values{"lost": 1})
 }
 
