@@ -311,6 +311,11 @@ func (e *Engine) Tick() {
 	e.enter()
 	defer e.leave()
 	e.wakeJobs()
+	for key, p := range e.pools {
+		if p.unseen && p.search(maxByTick) {
+			e.out.PoolChanged(key)
+		}
+	}
 	if e.now.Sub(e.swept) < sweepInterval {
 		return
 	}

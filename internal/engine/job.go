@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"time"
+	"unique"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 
@@ -39,6 +40,8 @@ type job struct {
 	obstacle *obstacle
 	// share of a worker that each task takes, in millionths, and backlog that of all that could be started.
 	share, backlog int64
+	// kind is what each task asks for, as the queue has it; it is set when the job is queued.
+	kind unique.Handle[request]
 	// queuedAt is when it last took its place in the queue.
 	queuedAt time.Time
 
@@ -152,6 +155,14 @@ func (j *job) isShed() bool { return j.object.Spec == nil }
 
 func (j *job) item() queue.Item {
 	return queue.Item{Job: j, Priority: j.Priority(), Created: j.object.Created}
+}
+
+// itemOfKind is item for the queue, which is searched by kind.
+func (j *job) itemOfKind() queue.Item {
+	j.kind = unique.Make(j.request())
+	item := j.item()
+	item.Kind = j.kind
+	return item
 }
 
 // Process sends the attempts that were made of the job's tasks to their workers. It is the Job's part of
