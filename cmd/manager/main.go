@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/selection"
 	"k8s.io/apimachinery/pkg/types"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	"k8s.io/client-go/discovery"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/clock"
@@ -159,6 +160,14 @@ func setup(ctx context.Context, mgr ctrl.Manager, lease *leader.Lease, settings 
 	if err := metrics.Register(ctrlmetrics.Registry, eng); err != nil {
 		return err
 	}
+	refusals, err := metrics.NewRefusals(ctrlmetrics.Registry)
+	if err != nil {
+		return err
+	}
+	keys, err := tokenKeys(mgr)
+	if err != nil {
+		return err
+	}
 	lead := leader.New(leader.Config{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Lease: inNamespace(leaseName), Held: lease.Held, Engine: eng,
 		Clock: realClock, ListenAddress: settings.DispatchAddress,
@@ -175,9 +184,9 @@ func setup(ctx context.Context, mgr ctrl.Manager, lease *leader.Lease, settings 
 	// A leader may have replaced the CA since this process has started: each looks when it takes the lead.
 	var ca *certs.CA
 	lead.Serve = func(ctx context.Context, epoch engine.Epoch, listener net.Listener) error {
-		auth := &dispatch.TokenAuthenticator{Client: mgr.GetClient(), Pods: mgr.GetClient(), Live: mgr.GetAPIReader()}
+		auth := dispatch.NewTokenAuthenticator(mgr.GetClient(), mgr.GetClient(), mgr.GetAPIReader(), keys, time.Now)
 		serving := &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: certs.NewServer(ca, time.Now).GetCertificate}
-		return dispatch.NewServer(eng, auth, epoch, lease.Held, serving).Serve(ctx, listener)
+		return dispatch.NewServer(eng, auth, epoch, lease.Held, serving, refusals).Serve(ctx, listener)
 	}
 	pools, err := controllers.Setup(ctx, mgr, eng, out, agent, lead.Ready)
 	if err != nil {
@@ -193,6 +202,17 @@ func setup(ctx context.Context, mgr ctrl.Manager, lease *leader.Lease, settings 
 	follower := &leader.Follower{}
 	return errors.Join(mgr.Add(lead), mgr.Add(follower),
 		mgr.AddHealthzCheck("ping", healthz.Ping), mgr.AddReadyzCheck("caches", follower.Check))
+}
+
+// tokenKeys are those that the API server signs the tokens of service accounts with.
+func tokenKeys(mgr ctrl.Manager) (*dispatch.Keys, error) {
+	c, err := discovery.NewDiscoveryClientForConfigAndClient(mgr.GetConfig(), mgr.GetHTTPClient())
+	if err != nil {
+		return nil, err
+	}
+	return &dispatch.Keys{Fetch: func(ctx context.Context) ([]byte, error) {
+		return c.RESTClient().Get().AbsPath("/openid/v1/jwks").DoRaw(ctx)
+	}}, nil
 }
 
 // warmUp has the caches filled while another process leads, so that taking over is quick.

@@ -4,9 +4,10 @@ package job
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	"github.com/go-logr/logr"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"golang.org/x/time/rate"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
 	"github.com/workerpool-dev/workerpool/internal/engine"
+	"github.com/workerpool-dev/workerpool/internal/trigger"
 )
 
 // Engine is what the controller needs of the pools in memory.
@@ -27,6 +29,9 @@ type Engine interface {
 	Submit(job engine.Job)
 	// Cancel ends a Job that does not exist any more.
 	Cancel(job types.UID)
+	// Absent ends what agents claim of a Job by this name, of which there is none with this UID; and the Job, if the
+	// engine knows it by this name.
+	Absent(ref engine.JobRef)
 	// Forget drops what is remembered of a finished Job.
 	Forget(job types.UID)
 	// Knows tells whether there is anything to do about a Job.
@@ -60,37 +65,55 @@ type Reconciler struct {
 	// Live reads past the cache.
 	Live   client.Reader
 	Engine Engine
+
+	// unseen are the requests that need a live read.
+	unseen trigger.Source[Request]
+	// pace bounds the live reads a second, if it is not nil.
+	pace *rate.Limiter
+
+	// mu is held from a look into the cache until the engine is told: what was read last is what it is told last. It is
+	// not held during a live read, of which it guards the list.
+	mu    sync.Mutex
+	reads map[*read]bool
 }
 
 // +kubebuilder:rbac:groups=workerpool.dev,resources=jobs,verbs=get;list;watch;delete
 // +kubebuilder:rbac:groups=workerpool.dev,resources=jobs/status,verbs=get;patch
 
-// SetupWithManager adds the controller to the manager. The source carries the engine's own wishes;
-// ready is waited for before anything is reconciled.
+// SetupWithManager adds two controllers to the manager: one for what the cache answers, and one, slower, for what needs
+// a live read. The source carries the engine's own wishes; ready is waited for before anything is reconciled.
 func (r *Reconciler) SetupWithManager(mgr ctrl.Manager, wishes source.TypedSource[Request], ready func(context.Context) error) error {
 	if err := indexByPool(mgr); err != nil {
 		return err
 	}
-	gated := reconcile.TypedFunc[Request](func(ctx context.Context, request Request) (reconcile.Result, error) {
-		if err := ready(ctx); err != nil {
-			return reconcile.Result{}, err
-		}
-		return r.Reconcile(ctx, request)
-	})
-	return builder.TypedControllerManagedBy[Request](mgr).
-		Named("job").
+	type reconciler = func(context.Context, Request) (reconcile.Result, error)
+	gated := func(then reconciler) reconcile.TypedReconciler[Request] {
+		return reconcile.TypedFunc[Request](func(ctx context.Context, request Request) (reconcile.Result, error) {
+			if err := ready(ctx); err != nil {
+				return reconcile.Result{}, err
+			}
+			return then(ctx, request)
+		})
+	}
+	named := func(name string, options controller.TypedOptions[Request]) *builder.TypedBuilder[Request] {
+		return builder.TypedControllerManagedBy[Request](mgr).Named(name).WithOptions(options).
+			WithLogConstructor(func(request *Request) logr.Logger {
+				log := mgr.GetLogger().WithValues("controller", name)
+				if request != nil {
+					log = log.WithValues("Job", request.NamespacedName)
+				}
+				return log
+			})
+	}
+	// One at a time: it is all in memory.
+	err := named("job", controller.TypedOptions[Request]{MaxConcurrentReconciles: 1}).
 		WatchesRawSource(source.TypedKind(mgr.GetCache(), &v1alpha1.Job{}, requests())).
 		WatchesRawSource(wishes).
-		// One at a time: it is all in memory, and what was read last is what is submitted last.
-		WithOptions(controller.TypedOptions[Request]{MaxConcurrentReconciles: 1}).
-		WithLogConstructor(func(request *Request) logr.Logger {
-			log := mgr.GetLogger().WithValues("controller", "job")
-			if request != nil {
-				log = log.WithValues("Job", request.NamespacedName)
-			}
-			return log
-		}).
-		Complete(gated)
+		Complete(gated(r.reconcileCached))
+	if err != nil {
+		return err
+	}
+	return named("job-live", r.liveOptions()).WatchesRawSource(&r.unseen).Complete(gated(r.Reconcile))
 }
 
 // requests turns what happens to Jobs into requests.
@@ -115,58 +138,56 @@ func requests() handler.TypedFuncs[*v1alpha1.Job, Request] {
 	}
 }
 
-// Reconcile brings one Job into the engine, or out of it.
-func (r *Reconciler) Reconcile(ctx context.Context, request Request) (reconcile.Result, error) {
+// reconcileCached brings one Job into the engine, or out of it, as the cache shows it. One that the cache does not show
+// is left to Reconcile.
+func (r *Reconciler) reconcileCached(ctx context.Context, request Request) (reconcile.Result, error) {
+	unseen, err := r.apply(ctx, request)
+	if unseen {
+		r.unseen.Add(request)
+	}
+	return reconcile.Result{}, err
+}
+
+// apply tells the engine what the cache shows. Unseen is true if that is nothing, and the engine knows of the Job.
+func (r *Reconciler) apply(ctx context.Context, request Request) (unseen bool, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	switch request.Cause {
 	case Deleted:
+		r.overtakeLocked(request.UID)
 		r.Engine.Cancel(request.UID)
-		return reconcile.Result{}, nil
+		return false, nil
 	case PoolOpened:
-		return reconcile.Result{}, r.submitPool(ctx, request.NamespacedName)
+		for read := range r.reads {
+			read.overtaken = true
+		}
+		return false, r.submitPool(ctx, request.NamespacedName)
 	case Changed:
 	}
-	job, gone, err := r.find(ctx, request)
-	if err != nil {
-		return reconcile.Result{}, err
-	}
+	job := &v1alpha1.Job{}
+	err = r.Client.Get(ctx, request.NamespacedName, job, client.UnsafeDisableDeepCopy)
 	switch {
-	case gone || job != nil && !job.DeletionTimestamp.IsZero():
-		r.Engine.Cancel(request.UID)
-	case job == nil:
-		// The cache may not show it yet, and will tell when it does.
+	case client.IgnoreNotFound(err) != nil:
+		return false, fmt.Errorf("reading the Job: %w", err)
+	case err != nil || job.UID != request.UID:
+		// If the engine does not know of it, the cache will tell when it shows it.
+		return r.Engine.Knows(request.UID), nil
+	}
+	r.overtakeLocked(request.UID)
+	r.tell(job)
+	return false, nil
+}
+
+// tell tells the engine of a Job that was read.
+func (r *Reconciler) tell(job *v1alpha1.Job) {
+	switch {
+	case !job.DeletionTimestamp.IsZero():
+		r.Engine.Cancel(job.UID)
 	case job.Status.State.Finished():
 		r.Engine.Forget(job.UID)
 	default:
 		r.Engine.Submit(Convert(job))
 	}
-	return reconcile.Result{}, nil
-}
-
-// find returns the Job of this UID, nil if the cache does not show it. That proves nothing: where the
-// engine knows of it, the API server is asked, and only what that does not have is gone.
-func (r *Reconciler) find(ctx context.Context, request Request) (job *v1alpha1.Job, gone bool, err error) {
-	job = &v1alpha1.Job{}
-	err = r.Client.Get(ctx, request.NamespacedName, job, client.UnsafeDisableDeepCopy)
-	if client.IgnoreNotFound(err) != nil {
-		return nil, false, fmt.Errorf("reading the Job: %w", err)
-	}
-	if err == nil && job.UID == request.UID {
-		return job, false, nil
-	}
-	if !r.Engine.Knows(request.UID) {
-		return nil, false, nil
-	}
-	job = &v1alpha1.Job{} // what was read may share its parts with the cache
-	err = r.Live.Get(ctx, request.NamespacedName, job)
-	switch {
-	case apierrors.IsNotFound(err):
-		return nil, true, nil
-	case err != nil:
-		return nil, false, fmt.Errorf("reading the Job live: %w", err)
-	case job.UID != request.UID:
-		return nil, true, nil
-	}
-	return job, false, nil
 }
 
 // submitPool submits all Jobs of a pool, the oldest first.

@@ -225,7 +225,7 @@ func TestKnownJobIsNotCancelledWhileTheAPIServerIsAway(t *testing.T) {
 	f := newFixture(t)
 	f.engine.know("known")
 	r := &Reconciler{Client: blind{f.client}, Live: away{}, Engine: f.engine}
-	_, err := r.Reconcile(t.Context(), Request{UID: "known"})
+	_, err := r.Reconcile(t.Context(), Request{NamespacedName: types.NamespacedName{Namespace: f.namespace, Name: "a"}, UID: "known"})
 	f.Expect(err).To(MatchError(errAway))
 	f.Expect(f.engine.told()).To(BeEmpty())
 }

@@ -140,6 +140,8 @@ func (e *fakeEngine) Cancel(job types.UID) {
 	e.calls = append(e.calls, cancel(job))
 }
 
+func (e *fakeEngine) Absent(ref engine.JobRef) { e.Cancel(ref.UID) }
+
 func (e *fakeEngine) Forget(job types.UID) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -152,11 +154,14 @@ func (e *fakeEngine) Knows(job types.UID) bool {
 	return e.known[job]
 }
 
-// know makes the engine know a Job.
-func (e *fakeEngine) know(job types.UID) {
+// know makes the engine know these Jobs.
+func (e *fakeEngine) know(jobs ...types.UID) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.known = map[types.UID]bool{job: true}
+	e.known = map[types.UID]bool{}
+	for _, job := range jobs {
+		e.known[job] = true
+	}
 }
 
 // told returns what the engine was told.

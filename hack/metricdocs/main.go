@@ -94,6 +94,9 @@ func gather() ([]*dto.MetricFamily, error) {
 	if err := metrics.Register(registry, eng); err != nil {
 		return nil, err
 	}
+	if _, err := metrics.NewRefusals(registry); err != nil {
+		return nil, err
+	}
 	key, limits := types.NamespacedName{Namespace: "namespace", Name: "pool"}, worker.ResourceLimits{CPU: 1, Memory: 1, Files: 1}
 	eng.Begin(engine.Epoch{})
 	eng.SetPool(engine.PoolConfig{Key: key, UID: "pool", Capacity: 1, Slots: 1, Limits: limits})

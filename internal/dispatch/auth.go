@@ -2,13 +2,15 @@ package dispatch
 
 import (
 	"context"
-	"encoding/base64"
-	"encoding/json"
+	"net/netip"
 	"slices"
 	"strings"
+	"sync"
+	"time"
 
+	"golang.org/x/time/rate"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
 	grpcstatus "google.golang.org/grpc/status"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -19,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
+	"github.com/workerpool-dev/workerpool/internal/fair"
 	"github.com/workerpool-dev/workerpool/internal/podspec"
 )
 
@@ -28,8 +31,23 @@ const (
 	extraPodUID  = "authentication.kubernetes.io/pod-uid"
 )
 
-// maxTokenBytes bounds what is looked at; that of a service account has about 1,000.
-const maxTokenBytes = 16 << 10
+// Bounds on what the API server is asked on behalf of agents: at once, and a second. A takeover with 2,000 agents
+// stays within the burst.
+const (
+	requestsAtOnce = 32
+	requestRate    = 500
+	requestBurst   = 2000
+
+	// podRate and podBurst bound the tries of one pod. An agent's are at least 80 ms apart.
+	podRate  = 12
+	podBurst = 20
+	// addressRate and addressBurst bound those from one address, of tokens that can't be told from made-up ones.
+	addressRate  = 20
+	addressBurst = 200
+
+	// restAfter is how long one who has tried is remembered. By then the bounds have room again.
+	restAfter = addressBurst / addressRate * time.Second
+)
 
 // Identity is who an agent is.
 type Identity struct {
@@ -37,52 +55,87 @@ type Identity struct {
 	PoolUID types.UID
 	PodName string
 	PodUID  types.UID
+	// Restarts and Container are as in Sight, as the pod showed them when it was found: perhaps old.
+	Restarts  int32
+	Container string
 }
 
 // +kubebuilder:rbac:groups=authentication.k8s.io,resources=tokenreviews,verbs=create
+// +kubebuilder:rbac:urls=/openid/v1/jwks,verbs=get
 
 // TokenAuthenticator authenticates agents by the token that the kubelet puts into their pods.
 type TokenAuthenticator struct {
-	// Client creates TokenReviews.
-	Client client.Client
-	// Pods reads pods, from the cache.
-	Pods client.Reader
-	// Live reads pods that the cache does not show yet.
-	Live client.Reader
+	// client creates TokenReviews, pods reads pods from the cache, and live those that the cache does not show yet.
+	client client.Client
+	pods   client.Reader
+	live   client.Reader
+	keys   *Keys
+	clock  func() time.Time
+
+	// requests bounds those to the API server at once, and spread those a second.
+	requests *fair.Semaphore[string]
+	spread   *rate.Limiter
+
+	// mu guards what follows.
+	mu sync.Mutex
+	// applicants are the pods and addresses that have tried lately.
+	applicants map[string]*applicant
+	swept      time.Time
+}
+
+// applicant is a pod or an address.
+type applicant struct {
+	tries *rate.Limiter
+	// now is the number of tries under way.
+	now  int
+	last time.Time
 }
 
 var _ Authenticator = (*TokenAuthenticator)(nil)
 
-func bearer(ctx context.Context) (string, error) {
-	values := metadata.ValueFromIncomingContext(ctx, "authorization")
-	if len(values) != 1 {
-		return "", grpcstatus.Error(codes.Unauthenticated, "one authorization is needed")
+// NewTokenAuthenticator returns an authenticator that creates TokenReviews with one client and reads pods with the
+// others: from the cache, and past it. Without keys no token can be told from a made-up one before its review.
+func NewTokenAuthenticator(reviews client.Client, pods, live client.Reader, keys *Keys, clock func() time.Time) *TokenAuthenticator {
+	return &TokenAuthenticator{
+		client: reviews, pods: pods, live: live, keys: keys, clock: clock,
+		requests: fair.NewSemaphore[string](requestsAtOnce), spread: rate.NewLimiter(requestRate, requestBurst),
+		applicants: map[string]*applicant{},
 	}
-	token, ok := strings.CutPrefix(values[0], "Bearer ")
-	if !ok || token == "" || len(token) > maxTokenBytes {
-		return "", grpcstatus.Error(codes.Unauthenticated, "a bearer token is needed")
-	}
-	return token, nil
 }
 
-// Authenticate is Authenticator's.
+// Authenticate is Authenticator's. What a token says decides, before the API server is asked, only whether and in whose
+// turn it is asked: a token that is made up must not make the pod wait that it names.
 func (a *TokenAuthenticator) Authenticate(ctx context.Context, token string) (Identity, error) {
-	review := &authenticationv1.TokenReview{
-		Spec: authenticationv1.TokenReviewSpec{Token: token, Audiences: []string{podspec.Audience}},
+	now := a.clock()
+	c, err := parse(token, now)
+	if err != nil {
+		return Identity{}, grpcstatus.Error(codes.Unauthenticated, err.Error())
 	}
-	if err := a.Client.Create(ctx, review); err != nil {
-		return Identity{}, grpcstatus.Errorf(codes.Unavailable, "the token can't be reviewed now: %v", err)
+	var party string
+	switch a.keys.origin(c.token, now) {
+	case forged:
+		return Identity{}, grpcstatus.Error(codes.Unavailable, "the token's signature is not the API server's")
+	case genuine:
+		party = c.pod.Namespace
+		leave, err := a.apply("pod "+string(c.uid), podRate, podBurst, 1)
+		if err != nil {
+			return Identity{}, err
+		}
+		defer leave()
+	case unknown:
+		party = "address " + addressOf(ctx)
+		leave, err := a.apply(party, addressRate, addressBurst, requestsAtOnce)
+		if err != nil {
+			return Identity{}, err
+		}
+		defer leave()
 	}
-	if !review.Status.Authenticated || !slices.Contains(review.Status.Audiences, podspec.Audience) {
-		return Identity{}, a.refuse(ctx, token)
-	}
-	user := review.Status.User
-	name, uid := one(user.Extra[extraPodName]), one(user.Extra[extraPodUID])
-	namespace, ok := serviceAccountNamespace(user.Username)
-	if !ok || name == "" || uid == "" {
-		return Identity{}, grpcstatus.Error(codes.PermissionDenied, "the token is not bound to a pod")
-	}
-	pod, err := a.pod(ctx, types.NamespacedName{Namespace: namespace, Name: name}, types.UID(uid))
+	return a.identify(ctx, party, token, c)
+}
+
+// identify finds the pod that a token names, and has the API server confirm it.
+func (a *TokenAuthenticator) identify(ctx context.Context, party, token string, c claims) (Identity, error) {
+	pod, err := a.pod(ctx, party, c.pod, c.uid)
 	if err != nil {
 		return Identity{}, err
 	}
@@ -90,58 +143,88 @@ func (a *TokenAuthenticator) Authenticate(ctx context.Context, token string) (Id
 	if owner == nil || owner.Kind != "WorkerPool" || !ours(owner.APIVersion) {
 		return Identity{}, grpcstatus.Error(codes.PermissionDenied, "the pod is not a worker")
 	}
+	if !c.current {
+		return Identity{}, errNotNow
+	}
+	review := &authenticationv1.TokenReview{
+		Spec: authenticationv1.TokenReviewSpec{Token: token, Audiences: []string{podspec.Audience}},
+	}
+	if err := a.ask(ctx, party, func() error { return a.client.Create(ctx, review) }); err != nil {
+		return Identity{}, grpcstatus.Errorf(codes.Unavailable, "the token can't be reviewed now: %v", err)
+	}
+	if !review.Status.Authenticated || !slices.Contains(review.Status.Audiences, podspec.Audience) {
+		return Identity{}, errNotNow
+	}
+	user := review.Status.User
+	namespace, ok := serviceAccountNamespace(user.Username)
+	if !ok || namespace != pod.Namespace || one(user.Extra[extraPodName]) != pod.Name || one(user.Extra[extraPodUID]) != string(pod.UID) {
+		return Identity{}, grpcstatus.Error(codes.PermissionDenied, "the token is not bound to the pod that it names")
+	}
+	sight := sightOf(pod)
 	return Identity{
-		Pool: types.NamespacedName{Namespace: namespace, Name: owner.Name}, PoolUID: owner.UID, PodName: name, PodUID: pod.UID,
+		Pool: types.NamespacedName{Namespace: namespace, Name: owner.Name}, PoolUID: owner.UID, PodName: pod.Name, PodUID: pod.UID,
+		Restarts: sight.Restarts, Container: sight.Container,
 	}, nil
 }
 
-// refuse says why a token that the API server does not take gives no session. It may have expired while the kubelet
+// errNotNow says that a token that the API server does not take gives no session. It may have expired while the kubelet
 // could not renew it, or the API server can't look at what it is bound to: then another will do soon, and what the
 // agent runs must go on. So its agent is nobody only if the pod that it names is not there. What the token says is not
 // checked, but all that it can bring about is this answer.
-func (a *TokenAuthenticator) refuse(ctx context.Context, token string) error {
-	name, uid := claimed(token)
-	if name.Name == "" || uid == "" {
-		return grpcstatus.Error(codes.Unauthenticated, "the token is not valid for "+podspec.Audience)
+var errNotNow = grpcstatus.Error(codes.Unavailable, "the token is not valid now: it may have expired, and the kubelet is to renew it")
+
+// Look is Authenticator's.
+func (a *TokenAuthenticator) Look(ctx context.Context, identity Identity) (Sight, error) {
+	name := types.NamespacedName{Namespace: identity.Pool.Namespace, Name: identity.PodName}
+	pod, err := a.readLive(ctx, name.Namespace, name, identity.PodUID)
+	if err != nil {
+		return Sight{}, err
 	}
-	if _, err := a.pod(ctx, name, uid); err != nil {
-		return err
-	}
-	return grpcstatus.Error(codes.Unavailable, "the token is not valid now: it may have expired, and the kubelet is to renew it")
+	return sightOf(pod), nil
 }
 
-// claimed is the pod that a token of a service account says it is bound to, unchecked; empty if it says nothing of the
-// kind.
-func claimed(token string) (types.NamespacedName, types.UID) {
-	var claims struct {
-		Kubernetes struct {
-			Namespace string `json:"namespace"`
-			Pod       struct {
-				Name string    `json:"name"`
-				UID  types.UID `json:"uid"`
-			} `json:"pod"`
-		} `json:"kubernetes.io"`
+func sightOf(pod *corev1.Pod) Sight {
+	var s Sight
+	if status := podspec.AgentStatus(pod); status != nil {
+		s.Restarts, s.Container, s.Runs = status.RestartCount, status.ContainerID, status.State.Running != nil
 	}
-	parts := strings.Split(token, ".")
-	if len(parts) != 3 {
-		return types.NamespacedName{}, ""
+	for _, ip := range pod.Status.PodIPs {
+		s.Addresses = append(s.Addresses, canonical(ip.IP))
 	}
-	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
-	if err != nil || json.Unmarshal(payload, &claims) != nil {
-		return types.NamespacedName{}, ""
+	for _, ip := range pod.Status.HostIPs {
+		s.Addresses = append(s.Addresses, canonical(ip.IP))
 	}
-	c := claims.Kubernetes
-	return types.NamespacedName{Namespace: c.Namespace, Name: c.Pod.Name}, c.Pod.UID
+	return s
+}
+
+// canonical is an IP address as it is always written, or what is none as it is.
+func canonical(address string) string {
+	if ip, err := netip.ParseAddr(address); err == nil {
+		return ip.Unmap().WithZone("").String()
+	}
+	return address
+}
+
+// addressOf is where a stream comes from, without the port.
+func addressOf(ctx context.Context) string {
+	if p, ok := peer.FromContext(ctx); ok {
+		return hostOf(p.Addr)
+	}
+	return ""
 }
 
 // pod finds the pod. Only a live read can tell that it is not there.
-func (a *TokenAuthenticator) pod(ctx context.Context, name types.NamespacedName, uid types.UID) (*corev1.Pod, error) {
+func (a *TokenAuthenticator) pod(ctx context.Context, party string, name types.NamespacedName, uid types.UID) (*corev1.Pod, error) {
 	pod := &corev1.Pod{}
-	if err := a.Pods.Get(ctx, name, pod); err == nil && pod.UID == uid {
+	if err := a.pods.Get(ctx, name, pod); err == nil && pod.UID == uid {
 		return pod, nil
 	}
-	pod = &corev1.Pod{} // decoding over the one from the cache would leave what the live one lacks
-	err := a.Live.Get(ctx, name, pod)
+	return a.readLive(ctx, party, name, uid)
+}
+
+func (a *TokenAuthenticator) readLive(ctx context.Context, party string, name types.NamespacedName, uid types.UID) (*corev1.Pod, error) {
+	pod := &corev1.Pod{}
+	err := a.ask(ctx, party, func() error { return a.live.Get(ctx, name, pod) })
 	switch {
 	case err == nil && pod.UID == uid:
 		return pod, nil
@@ -149,6 +232,50 @@ func (a *TokenAuthenticator) pod(ctx context.Context, name types.NamespacedName,
 		return nil, grpcstatus.Error(codes.PermissionDenied, "the pod does not exist any more")
 	}
 	return nil, grpcstatus.Errorf(codes.Unavailable, "the pod can't be read now: %v", err)
+}
+
+// ask makes a request to the API server when it is this party's turn.
+func (a *TokenAuthenticator) ask(ctx context.Context, party string, request func() error) error {
+	if err := a.requests.Acquire(ctx, party); err != nil {
+		return err
+	}
+	defer a.requests.Release(party)
+	if err := a.spread.Wait(ctx); err != nil {
+		return err
+	}
+	return request()
+}
+
+var errOften = grpcstatus.Error(codes.Unavailable, "this agent comes too often")
+
+// apply notes a try, unless there were too many lately, or so many are under way. Leave ends it.
+func (a *TokenAuthenticator) apply(who string, perSecond rate.Limit, burst, atOnce int) (leave func(), err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := a.clock()
+	if now.Sub(a.swept) > restAfter {
+		a.swept = now
+		for other, known := range a.applicants {
+			if known.now == 0 && now.Sub(known.last) > restAfter {
+				delete(a.applicants, other)
+			}
+		}
+	}
+	known := a.applicants[who]
+	if known == nil {
+		known = &applicant{tries: rate.NewLimiter(perSecond, burst)}
+		a.applicants[who] = known
+	}
+	if known.now >= atOnce || !known.tries.AllowN(now, 1) {
+		return nil, errOften
+	}
+	known.now++
+	known.last = now
+	return func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		known.now--
+	}, nil
 }
 
 func ours(apiVersion string) bool {

@@ -2,12 +2,20 @@ package dispatch
 
 import (
 	"context"
-	"encoding/base64"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/jwt"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/peer"
 	grpcstatus "google.golang.org/grpc/status"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -20,20 +28,80 @@ import (
 	"github.com/workerpool-dev/workerpool/internal/podspec"
 )
 
+// signer is the API server's, stranger another's.
+var signer, stranger = newSigner("key"), newSigner("key")
+
+// newSigner has a key of this name.
+func newSigner(id string) jose.SigningKey {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		panic(err)
+	}
+	return jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: key, KeyID: id}}
+}
+
+// keysOf are what the API server publishes of its key.
+func keysOf(t *testing.T, by jose.SigningKey) *Keys {
+	t.Helper()
+	body, err := json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{new(by.Key.(jose.JSONWebKey)).Public()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &Keys{Fetch: func(context.Context) ([]byte, error) { return body, nil }}
+}
+
+// said is what a token claims.
+type said struct {
+	audience, namespace, name, uid string
+	expires                        time.Time
+}
+
+// saidByWorker is what the kubelet has the API server put into the token of pool-0.
+func saidByWorker() said {
+	return said{podspec.Audience, "ns", "pool-0", podUID, time.Now().Add(time.Hour)}
+}
+
+// sign makes a token.
+func sign(t testing.TB, by jose.SigningKey, s said) string {
+	t.Helper()
+	signer, err := jose.NewSigner(by, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := map[string]any{"kubernetes.io": map[string]any{"namespace": s.namespace, "pod": map[string]any{"name": s.name, "uid": s.uid}}}
+	standard := jwt.Claims{Audience: jwt.Audience{s.audience}, Expiry: jwt.NewNumericDate(s.expires)}
+	token, err := jwt.Signed(signer).Claims(standard).Claims(own).Serialize()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
+}
+
 // cluster is what a TokenAuthenticator sees.
 type cluster struct {
-	token     string
+	// signer signs the token that says this; made, if not empty, is another token in its place.
+	signer jose.SigningKey
+	said   said
+	made   string
+
 	review    authenticationv1.TokenReviewStatus
 	reviewErr error
 	// cached and live are the pod, nil if it is not there.
 	cached, live *corev1.Pod
 	liveErr      error
+	// keyless clusters do not show their keys.
+	keyless bool
+
+	// reviews and reads count the requests to the API server.
+	reviews, reads atomic.Int32
+	// onReview, if not nil, is called during each review.
+	onReview func()
 }
 
 // newCluster has a worker that all is well with.
 func newCluster() *cluster {
 	return &cluster{
-		token: "token",
+		signer: signer, said: saidByWorker(),
 		review: authenticationv1.TokenReviewStatus{
 			Authenticated: true,
 			Audiences:     []string{podspec.Audience},
@@ -41,12 +109,12 @@ func newCluster() *cluster {
 				Username: "system:serviceaccount:ns:default",
 				Extra: map[string]authenticationv1.ExtraValue{
 					"authentication.kubernetes.io/pod-name": {"pool-0"},
-					"authentication.kubernetes.io/pod-uid":  {"pod-uid"},
+					"authentication.kubernetes.io/pod-uid":  {podUID},
 				},
 			},
 		},
-		cached: worker("pod-uid"),
-		live:   worker("pod-uid"),
+		cached: worker(podUID),
+		live:   worker(podUID),
 	}
 }
 
@@ -63,31 +131,42 @@ func (c *cluster) authenticator(t *testing.T) *TokenAuthenticator {
 	t.Helper()
 	review := func(_ context.Context, _ client.WithWatch, obj client.Object, _ ...client.CreateOption) error {
 		r := obj.(*authenticationv1.TokenReview)
-		if r.Spec.Token != c.token || len(r.Spec.Audiences) != 1 || r.Spec.Audiences[0] != podspec.Audience {
+		if len(r.Spec.Audiences) != 1 || r.Spec.Audiences[0] != podspec.Audience {
 			t.Errorf("a review of %+v was asked for", r.Spec)
+		}
+		c.reviews.Add(1)
+		if c.onReview != nil {
+			c.onReview()
 		}
 		r.Status = c.review
 		return c.reviewErr
 	}
 	failing := func(ctx context.Context, inner client.WithWatch, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
+		c.reads.Add(1)
 		if c.liveErr != nil {
 			return c.liveErr
 		}
 		return inner.Get(ctx, key, obj, opts...)
 	}
-	return &TokenAuthenticator{
-		Client: fake.NewClientBuilder().WithInterceptorFuncs(interceptor.Funcs{Create: review}).Build(),
-		Pods:   having(c.cached).Build(),
-		Live:   having(c.live).WithInterceptorFuncs(interceptor.Funcs{Get: failing}).Build(),
+	keys := keysOf(t, signer)
+	if c.keyless {
+		keys = nil
 	}
+	return NewTokenAuthenticator(fake.NewClientBuilder().WithInterceptorFuncs(interceptor.Funcs{Create: review}).Build(),
+		having(c.cached).Build(), having(c.live).WithInterceptorFuncs(interceptor.Funcs{Get: failing}).Build(), keys, time.Now)
 }
 
-// refused has the API server refuse a token that says it is bound to pool-0 with the UID pod-uid, while this pod is
-// there.
+func (c *cluster) token(t *testing.T) string {
+	t.Helper()
+	if c.made != "" {
+		return c.made
+	}
+	return sign(t, c.signer, c.said)
+}
+
+// refused has the API server refuse the token, while this pod is there.
 func refused(there *corev1.Pod) func(*cluster) {
 	return func(c *cluster) {
-		payload := `{"exp":1,"kubernetes.io":{"namespace":"ns","pod":{"name":"pool-0","uid":"pod-uid"}}}`
-		c.token = "header." + base64.RawURLEncoding.EncodeToString([]byte(payload)) + ".signature"
 		c.review = authenticationv1.TokenReviewStatus{Error: "[invalid bearer token, service account token has expired]"}
 		c.cached, c.live = there, there
 	}
@@ -112,21 +191,27 @@ func TestAuthenticate(t *testing.T) {
 			func(c *cluster) { c.cached = worker("uid-of-before") }, codes.OK,
 		},
 		"a worker in the cache while the API is down": {func(c *cluster) { c.liveErr = down }, codes.OK},
-		"a token of nobody":                           {func(c *cluster) { c.review.Authenticated = false }, codes.Unauthenticated},
-		"a token for others":                          {func(c *cluster) { c.review.Audiences = []string{"https://kubernetes.default.svc"} }, codes.Unauthenticated},
-		"a token for anybody":                         {func(c *cluster) { c.review.Audiences = nil }, codes.Unauthenticated},
-		"a refused token of a pod that is there":      {refused(worker("pod-uid")), codes.Unavailable},
-		"a refused token of a pod that is gone":       {refused(nil), codes.PermissionDenied},
-		"a refused token of a pod that was replaced":  {refused(worker("uid-2")), codes.PermissionDenied},
+		"a worker whose signature can't be checked":   {func(c *cluster) { c.keyless = true }, codes.OK},
+		"a token that is none":                        {func(c *cluster) { c.made = "of nobody" }, codes.Unauthenticated},
+		"a token that names no pod":                   {func(c *cluster) { c.said.uid = "" }, codes.Unauthenticated},
+		"a token with another's signature":            {func(c *cluster) { c.signer = stranger }, codes.Unavailable},
+		"a token that says it is for others":          {func(c *cluster) { c.said.audience = "https://kubernetes.default.svc" }, codes.Unavailable},
+		"a token that is for others":                  {func(c *cluster) { c.review.Audiences = []string{"https://kubernetes.default.svc"} }, codes.Unavailable},
+		"a token for anybody":                         {func(c *cluster) { c.review.Audiences = nil }, codes.Unavailable},
+		"an expired token":                            {func(c *cluster) { c.said.expires = time.Now().Add(-time.Hour) }, codes.Unavailable},
+		"an expired token of a pod that is gone": {func(c *cluster) {
+			c.said.expires, c.cached, c.live = time.Now().Add(-time.Hour), nil, nil
+		}, codes.PermissionDenied},
+		"a refused token of a pod that is there":     {refused(worker(podUID)), codes.Unavailable},
+		"a refused token of a pod that is gone":      {refused(nil), codes.PermissionDenied},
+		"a refused token of a pod that was replaced": {refused(worker("uid-2")), codes.PermissionDenied},
 		"a refused token of a pod that can't be read": {func(c *cluster) {
 			refused(nil)(c)
 			c.liveErr = down
 		}, codes.Unavailable},
-		"a refused token with claims that are none": {func(c *cluster) {
-			c.token, c.review.Authenticated = "a.b.c", false
-		}, codes.Unauthenticated},
-		"a review that failed":  {func(c *cluster) { c.reviewErr = down }, codes.Unavailable},
-		"a token without a pod": {func(c *cluster) { c.review.User.Extra = nil }, codes.PermissionDenied},
+		"a token with claims that are none": {func(c *cluster) { c.made = "a.b.c" }, codes.Unauthenticated},
+		"a review that failed":              {func(c *cluster) { c.reviewErr = down }, codes.Unavailable},
+		"a token without a pod":             {func(c *cluster) { c.review.User.Extra = nil }, codes.PermissionDenied},
 		"a token without a pod's UID": {
 			func(c *cluster) { delete(c.review.User.Extra, "authentication.kubernetes.io/pod-uid") }, codes.PermissionDenied,
 		},
@@ -155,7 +240,7 @@ func TestAuthenticate(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			cluster := newCluster()
 			c.change(cluster)
-			got, err := cluster.authenticator(t).Authenticate(t.Context(), cluster.token)
+			got, err := cluster.authenticator(t).Authenticate(t.Context(), cluster.token(t))
 			if grpcstatus.Code(err) != c.want {
 				t.Fatalf("the answer is %v, want %v", err, c.want)
 			}
@@ -187,11 +272,143 @@ func (d decoder) Get(_ context.Context, _ client.ObjectKey, obj client.Object, _
 func TestAPodDoesNotInheritTheOwnerOfOneInTheCache(t *testing.T) {
 	c := newCluster()
 	c.cached = worker("uid-of-before")
-	stranger := worker("pod-uid")
+	stranger := worker(podUID)
 	stranger.OwnerReferences = nil
 	a := c.authenticator(t)
-	a.Live = decoder{pod: stranger}
-	if got, err := a.Authenticate(t.Context(), "token"); grpcstatus.Code(err) != codes.PermissionDenied {
+	a.live = decoder{pod: stranger}
+	if got, err := a.Authenticate(t.Context(), c.token(t)); grpcstatus.Code(err) != codes.PermissionDenied {
 		t.Errorf("%+v, %v, want PermissionDenied", got, err)
+	}
+}
+
+// at is the context of a stream from this address.
+func at(ctx context.Context, address string) context.Context {
+	return peer.NewContext(ctx, &peer.Peer{Addr: from1{address: address + ":1"}})
+}
+
+func TestMadeUpTokensThatNameAPodNeitherCostRequestsNorKeepItsAgentOut(t *testing.T) {
+	c := newCluster()
+	a := c.authenticator(t)
+	made := sign(t, stranger, c.said)
+	for range 1000 {
+		if _, err := a.Authenticate(at(t.Context(), podIP), made); grpcstatus.Code(err) != codes.Unavailable {
+			t.Fatalf("the answer is %v, want Unavailable", err)
+		}
+	}
+	if reviews, reads := c.reviews.Load(), c.reads.Load(); reviews+reads > 0 {
+		t.Errorf("they cost %d reviews and %d reads", reviews, reads)
+	}
+	if _, err := a.Authenticate(at(t.Context(), podIP), c.token(t)); err != nil {
+		t.Errorf("the pod's agent was refused: %v", err)
+	}
+}
+
+func TestTokensThatCannotBeCheckedAreLimitedByTheirAddress(t *testing.T) {
+	c := newCluster()
+	c.keyless = true
+	a := c.authenticator(t)
+	c.review.Authenticated = false
+	made := sign(t, stranger, c.said)
+	for range 1000 {
+		if _, err := a.Authenticate(at(t.Context(), elsewhere), made); grpcstatus.Code(err) != codes.Unavailable {
+			t.Fatalf("the answer is %v, want Unavailable", err)
+		}
+	}
+	if n := c.reviews.Load(); n > addressBurst+addressRate*10 {
+		t.Errorf("1,000 tries from one address cost %d reviews", n)
+	}
+	c.review.Authenticated = true
+	if _, err := a.Authenticate(at(t.Context(), podIP), c.token(t)); err != nil {
+		t.Errorf("an agent at another address was refused: %v", err)
+	}
+}
+
+func TestAPodThatComesAllTheTimeIsNotReviewedEachTime(t *testing.T) {
+	c := newCluster()
+	refused(worker(podUID))(c)
+	a := c.authenticator(t)
+	for range 1000 {
+		if _, err := a.Authenticate(t.Context(), c.token(t)); grpcstatus.Code(err) != codes.Unavailable {
+			t.Fatalf("the answer is %v, want Unavailable", err)
+		}
+	}
+	if n := c.reviews.Load(); n > podBurst+podRate*10 {
+		t.Errorf("1,000 tries of one pod cost %d reviews", n)
+	}
+}
+
+func TestWhatATokenSaysIsLookedAtBeforeItsReview(t *testing.T) {
+	for name, change := range map[string]func(*cluster){
+		"expired":        func(c *cluster) { c.said.expires = time.Now().Add(-time.Hour) },
+		"for others":     func(c *cluster) { c.said.audience = "others" },
+		"of no pod":      func(c *cluster) { c.said.name = "" },
+		"of a lost pod":  func(c *cluster) { c.cached, c.live = nil, nil },
+		"of no worker":   func(c *cluster) { c.cached.OwnerReferences = nil },
+		"not well made":  func(c *cluster) { c.made = "a.b.c" },
+		"of another UID": func(c *cluster) { c.said.uid = jobUID },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newCluster()
+			change(c)
+			if _, err := c.authenticator(t).Authenticate(t.Context(), c.token(t)); err == nil || c.reviews.Load() > 0 {
+				t.Errorf("the answer is %v, after %d reviews", err, c.reviews.Load())
+			}
+		})
+	}
+}
+
+func TestOnePodHasOneReviewAtATime(t *testing.T) {
+	c := newCluster()
+	a := c.authenticator(t)
+	token := c.token(t)
+	c.onReview = func() {
+		c.onReview = nil
+		if _, err := a.Authenticate(t.Context(), token); !errors.Is(err, errOften) {
+			t.Errorf("a second try beside the first got %v", err)
+		}
+	}
+	if _, err := a.Authenticate(t.Context(), token); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestRequestsOfOneNamespaceDoNotHoldUpThoseOfAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newCluster().authenticator(t)
+		release, got := make(chan struct{}), ""
+		for range 10 * requestsAtOnce {
+			go func() { _ = a.ask(t.Context(), "greedy", func() error { <-release; got += "g"; return nil }) }()
+		}
+		synctest.Wait()
+		go func() { _ = a.ask(t.Context(), "modest", func() error { got += "m"; return nil }) }()
+		synctest.Wait()
+		release <- struct{}{}
+		synctest.Wait()
+		if got != "gm" {
+			t.Errorf("the requests were made in the order %q", got)
+		}
+		close(release)
+	})
+}
+
+func TestANewKeyIsFound(t *testing.T) {
+	body, fetched := []byte(`{"keys":[]}`), 0
+	k := &Keys{Fetch: func(context.Context) ([]byte, error) { fetched++; return body, nil }}
+	parsed, err := parse(sign(t, signer, saidByWorker()), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	for range 100 {
+		if got := k.origin(parsed.token, now); got != unknown {
+			t.Fatalf("without a key the token is %v", got)
+		}
+	}
+	if fetched != 1 {
+		t.Errorf("the keys were read %d times in a moment", fetched)
+	}
+	body, _ = keysOf(t, signer).Fetch(t.Context())
+	if got := k.origin(parsed.token, now.Add(keysInterval)); got != genuine {
+		t.Errorf("with its key the token is %v", got)
 	}
 }

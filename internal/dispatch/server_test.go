@@ -23,7 +23,7 @@ import (
 
 func TestWelcomeComesFirstAndTellsTheEpoch(t *testing.T) {
 	o := newOperator(t)
-	token := engine.Token{Job: "job-uid", Index: 2, Try: 3, Epoch: leaderEpoch}
+	token := engine.Token{Job: jobUID, Index: 2, Try: 3, Epoch: leaderEpoch}
 	o.onConnect = func(s engine.Session, _ engine.Hello) error {
 		s.Send(engine.Command{Sequence: 7, Recorded: []engine.Token{token}})
 		return nil
@@ -42,7 +42,7 @@ func TestWelcomeComesFirstAndTellsTheEpoch(t *testing.T) {
 		t.Errorf("welcomed with times %v, want %v", got, want)
 	}
 	next := o.receive(stream)
-	if next.GetSequence() != 7 || len(next.GetRecorded()) != 1 || next.GetRecorded()[0].GetJobUid() != "job-uid" {
+	if next.GetSequence() != 7 || len(next.GetRecorded()) != 1 || next.GetRecorded()[0].GetJobUid() != jobUID {
 		t.Errorf("after the Welcome came %v, want what Connect has sent", next)
 	}
 }
@@ -50,16 +50,16 @@ func TestWelcomeComesFirstAndTellsTheEpoch(t *testing.T) {
 func TestHelloReachesTheEngineWithTheIdentityOfTheToken(t *testing.T) {
 	o := newOperator(t).serve()
 	stream := o.open(o.dial(o.ca), "Bearer good")
-	wire := toToken(engine.Token{Job: "job-uid", Try: 1, Epoch: leaderEpoch})
+	wire := toToken(engine.Token{Job: jobUID, Try: 1, Epoch: leaderEpoch})
 	o.send(stream, helloMessage(&dispatchpb.Hello{
 		Protocol: 1, Instance: "i1", Draining: true, Resetting: 1, ResetFailure: "exit code 1",
 		Running: []*dispatchpb.Running{{Token: wire, JobName: "job", StartedAgo: durationpb.New(time.Minute)}},
 		Results: []*dispatchpb.Result{{Token: wire, JobName: "done", Outcome: dispatchpb.Outcome_OUTCOME_EXITED, ExitCode: 3}},
 	}))
 
-	token := engine.Token{Job: "job-uid", Try: 1, Epoch: leaderEpoch}
+	token := engine.Token{Job: jobUID, Try: 1, Epoch: leaderEpoch}
 	want := engine.Hello{
-		Pool: someone.Pool, PoolUID: "pool-uid", Pod: "pod-uid", PodName: "pool-0", Instance: "i1", Draining: true,
+		Pool: someone.Pool, PoolUID: "pool-uid", Pod: podUID, PodName: "pool-0", Instance: "i1", Draining: true,
 		Resets:  engine.Resets{Running: 1, Failure: "exit code 1"},
 		Running: []engine.Running{{Token: token, JobName: "job", StartedAgo: time.Minute}},
 		Results: []engine.Result{{Token: token, JobName: "done", Outcome: engine.Exited, ExitCode: 3}},
@@ -123,7 +123,7 @@ func TestAnAgentThatGoesAwayIsDisconnected(t *testing.T) {
 func TestTheEndOfTheLeadEndsItsSessions(t *testing.T) {
 	o := newOperator(t).serve()
 	conn := o.dial(o.ca)
-	connected, waiting := o.greet(conn), o.open(o.dial(o.ca), "Bearer good")
+	connected, waiting := o.greet(conn), o.open(o.dial(o.ca), "Bearer pod another")
 	o.receive(connected)
 	session := <-o.sessions
 	o.stop()
@@ -170,7 +170,7 @@ func TestServeSaysThatItsListenerHasFailed(t *testing.T) {
 	if err := listener.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := NewServer(o, o, leaderEpoch, o.held, nil).Serve(t.Context(), listener); err == nil {
+	if err := NewServer(o, o, leaderEpoch, o.held, nil, newRefusals(t)).Serve(t.Context(), listener); err == nil {
 		t.Error("Serve on a closed listener returned no error")
 	}
 }
@@ -197,7 +197,7 @@ func TestTheEnginesRefusals(t *testing.T) {
 }
 
 func TestWhatDoesNotBelongOnTheWireIsRefused(t *testing.T) {
-	good := toToken(engine.Token{Job: "job-uid", Try: 1})
+	good := toToken(engine.Token{Job: jobUID, Try: 1})
 	hello := func(change func(*dispatchpb.Hello)) *dispatchpb.AgentMessage {
 		h := &dispatchpb.Hello{Protocol: 1}
 		change(h)
@@ -216,10 +216,10 @@ func TestWhatDoesNotBelongOnTheWireIsRefused(t *testing.T) {
 			h.Running = []*dispatchpb.Running{{Token: toToken(engine.Token{Try: 1}), JobName: "job"}}
 		}), codes.InvalidArgument},
 		"try 0": {hello(func(h *dispatchpb.Hello) {
-			h.Running = []*dispatchpb.Running{{Token: toToken(engine.Token{Job: "j"}), JobName: "job"}}
+			h.Running = []*dispatchpb.Running{{Token: toToken(engine.Token{Job: jobUID}), JobName: "job"}}
 		}), codes.InvalidArgument},
 		"a negative index": {hello(func(h *dispatchpb.Hello) {
-			h.Running = []*dispatchpb.Running{{Token: toToken(engine.Token{Job: "j", Try: 1, Index: -1}), JobName: "job"}}
+			h.Running = []*dispatchpb.Running{{Token: toToken(engine.Token{Job: jobUID, Try: 1, Index: -1}), JobName: "job"}}
 		}), codes.InvalidArgument},
 		"no token": {hello(func(h *dispatchpb.Hello) {
 			h.Running = []*dispatchpb.Running{{JobName: "job"}}

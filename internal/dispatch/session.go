@@ -23,6 +23,8 @@ type session struct {
 	// sent is the sequence up to which all has been taken to be sent.
 	sent     uint64
 	isClosed bool
+	// owed is the number of results that the agent has told of and was not told to forget.
+	owed int
 	// later notifies when settled results alone have waited long enough; waits: it runs.
 	later *time.Timer
 	waits bool
@@ -55,6 +57,7 @@ func (s *session) Send(cmd engine.Command) {
 	s.pending.Kills = append(s.pending.Kills, cmd.Kills...)
 	s.pending.Recorded = append(s.pending.Recorded, cmd.Recorded...)
 	s.pending.Settled = append(s.pending.Settled, cmd.Settled...)
+	s.owed = max(0, s.owed-len(cmd.Settled))
 	s.sequence = cmd.Sequence
 	if len(cmd.Assignments)+len(cmd.Kills)+len(cmd.Recorded) > 0 {
 		s.notify()
@@ -62,6 +65,16 @@ func (s *session) Send(cmd engine.Command) {
 		s.waits = true
 		s.later.Reset(settledDelay)
 	}
+}
+
+// owe notes results that the agent has told of. It keeps 1,000 at most, and tells of each once.
+func (s *session) owe(results []engine.Result) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.owed += len(results); s.owed > maxResults {
+		return grpcstatus.Errorf(codes.InvalidArgument, "%d results that are not settled are too many", s.owed)
+	}
+	return nil
 }
 
 // Close is engine.Session's.

@@ -5,6 +5,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/google/uuid"
 	"google.golang.org/grpc/codes"
 	grpcstatus "google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -18,7 +19,8 @@ import (
 const (
 	maxRunning      = 1024
 	maxResults      = 2048
-	maxUIDBytes     = 64
+	uidBytes        = 36
+	maxInstance     = 64
 	maxNameBytes    = 253
 	maxMessageChars = 1024
 	maxOutputBytes  = 4096
@@ -31,7 +33,7 @@ func fromHello(identity Identity, h *dispatchpb.Hello) (engine.Hello, error) {
 	if err != nil {
 		return engine.Hello{}, err
 	}
-	if len(h.GetInstance()) > maxUIDBytes {
+	if len(h.GetInstance()) > maxInstance {
 		return engine.Hello{}, grpcstatus.Error(codes.InvalidArgument, "the instance is too long")
 	}
 	return engine.Hello{
@@ -113,14 +115,34 @@ func fromResult(r *dispatchpb.Result) (engine.Result, error) {
 }
 
 func fromToken(t *dispatchpb.Token, name string) (engine.Token, error) {
-	if t.GetJobUid() == "" || len(t.GetJobUid()) > maxUIDBytes || t.GetTry() < 1 || t.GetIndex() < 0 ||
-		name == "" || len(name) > maxNameBytes {
+	if !isUID(t.GetJobUid()) || !isName(name) || t.GetTry() < 1 || t.GetIndex() < 0 {
 		return engine.Token{}, grpcstatus.Errorf(codes.InvalidArgument, "token %.200v of job %.300q is not valid", t, name)
 	}
 	return engine.Token{
 		Job: types.UID(t.GetJobUid()), Index: t.GetIndex(), Try: t.GetTry(),
 		Epoch: engine.Epoch{LeaseCreated: t.GetEpoch().GetLeaseCreatedMicros(), Transitions: t.GetEpoch().GetLeaseTransitions()},
 	}, nil
+}
+
+// isUID tells whether the API server could have made it.
+func isUID(s string) bool { return len(s) == uidBytes && uuid.Validate(s) == nil }
+
+// isName tells whether an object could be called so: a DNS-1123 subdomain. Reports repeat the names of all that runs,
+// and an expression would take 100 times as long.
+func isName(s string) bool {
+	if s == "" || len(s) > maxNameBytes {
+		return false
+	}
+	before := byte('.')
+	for i := range len(s) {
+		c := s[i]
+		alphanumeric := c >= 'a' && c <= 'z' || c >= '0' && c <= '9'
+		if !alphanumeric && (c != '-' && c != '.' || before == '.' || c == '.' && before == '-') {
+			return false
+		}
+		before = c
+	}
+	return before != '-' && before != '.'
 }
 
 // ago is a duration that is not negative.

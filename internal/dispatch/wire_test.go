@@ -1,11 +1,9 @@
 package dispatch
 
 import (
-	"reflect"
 	"strings"
 	"testing"
 	"time"
-	"unicode/utf8"
 
 	"google.golang.org/grpc/codes"
 	grpcstatus "google.golang.org/grpc/status"
@@ -19,7 +17,7 @@ import (
 
 func aResult() *dispatchpb.Result {
 	return &dispatchpb.Result{
-		Token: toToken(engine.Token{Job: "j", Try: 1}), JobName: "job", Outcome: dispatchpb.Outcome_OUTCOME_EXITED,
+		Token: toToken(engine.Token{Job: jobUID, Try: 1}), JobName: "job", Outcome: dispatchpb.Outcome_OUTCOME_EXITED,
 	}
 }
 
@@ -81,7 +79,7 @@ func TestAResultHasAllThatTheAgentSays(t *testing.T) {
 	if want := len(dispatchpb.Outcome_name) - 1; len(all) != want {
 		t.Errorf("%d outcomes are tested of %d", len(all), want)
 	}
-	token := engine.Token{Job: "j", Index: 1, Try: 2, Epoch: engine.Epoch{LeaseCreated: 3, Transitions: 4}}
+	token := engine.Token{Job: jobUID, Index: 1, Try: 2, Epoch: engine.Epoch{LeaseCreated: 3, Transitions: 4}}
 	for wire, outcome := range all {
 		got, err := fromResult(&dispatchpb.Result{
 			Token: toToken(token), JobName: "job", Outcome: wire, ExitCode: 5, Message: "m", Output: []byte("o"),
@@ -117,8 +115,8 @@ func TestAnOutcomeIsNeeded(t *testing.T) {
 }
 
 func TestCommandsAreSentWhole(t *testing.T) {
-	token := engine.Token{Job: "j", Index: 1, Try: 2, Epoch: engine.Epoch{LeaseCreated: 3, Transitions: 4}}
-	wire := &dispatchpb.Token{JobUid: "j", Index: 1, Try: 2, Epoch: &dispatchpb.Epoch{LeaseCreatedMicros: 3, LeaseTransitions: 4}}
+	token := engine.Token{Job: jobUID, Index: 1, Try: 2, Epoch: engine.Epoch{LeaseCreated: 3, Transitions: 4}}
+	wire := &dispatchpb.Token{JobUid: jobUID, Index: 1, Try: 2, Epoch: &dispatchpb.Epoch{LeaseCreatedMicros: 3, LeaseTransitions: 4}}
 	got := toMessage(engine.Command{
 		Sequence: 9,
 		Assignments: []engine.Assignment{{
@@ -174,7 +172,7 @@ func TestCommandsThatWaitAreMergedInOrder(t *testing.T) {
 }
 
 func TestWhatHasNoLimitIsSentWithout(t *testing.T) {
-	got := toAssignment(&engine.Assignment{Token: engine.Token{Job: "j", Try: 1}})
+	got := toAssignment(&engine.Assignment{Token: engine.Token{Job: jobUID, Try: 1}})
 	if got.GetTimeout() != nil || got.GetDeadline() != nil || got.GetHttp() != nil || got.GetResetCommand() != nil {
 		t.Errorf("sent %v, want no limits, no request and no reset", got)
 	}
@@ -250,66 +248,6 @@ func TestTooMuchForOneMessageIsSentInSeveralAndCountsAsSentWithTheLast(t *testin
 		}
 		for len(s.wake) > 0 {
 			<-s.wake
-		}
-	}
-}
-
-// What agents say comes from pods that run other people's programs: it must be within bounds, or refused.
-func FuzzHello(f *testing.F) {
-	long := aResult()
-	long.Message, long.Output = strings.Repeat("€", 2000), []byte(strings.Repeat("\xff€", 2000))
-	long.StartedAgo = &durationpb.Duration{Seconds: -1 << 62, Nanos: 1<<31 - 1}
-	for _, seed := range []*dispatchpb.Hello{
-		{},
-		{Protocol: 1, Instance: "i", Draining: true},
-		{Resetting: 1 << 31, ResetFailure: strings.Repeat("€", 300)},
-		{Running: []*dispatchpb.Running{{}}},
-		{Running: []*dispatchpb.Running{{Token: toToken(engine.Token{Job: "j", Try: 1}), JobName: "job"}}},
-		{Results: []*dispatchpb.Result{aResult(), long}},
-	} {
-		encoded, err := proto.Marshal(seed)
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(encoded)
-	}
-	f.Fuzz(func(t *testing.T, encoded []byte) {
-		hello := &dispatchpb.Hello{}
-		if proto.Unmarshal(encoded, hello) != nil {
-			return
-		}
-		got, err := fromHello(someone, hello)
-		if err != nil {
-			if grpcstatus.Code(err) != codes.InvalidArgument || !reflect.DeepEqual(got, engine.Hello{}) {
-				t.Errorf("refused with %v beside %+v", err, got)
-			}
-			return
-		}
-		checkHello(t, got)
-	})
-}
-
-func checkHello(t *testing.T, h engine.Hello) {
-	t.Helper()
-	if h.Pool != someone.Pool || h.PoolUID != someone.PoolUID || h.Pod != someone.PodUID || h.PodName != someone.PodName {
-		t.Errorf("the agent is %+v, not who its token says", h)
-	}
-	if r := h.Resets; r.Running < 0 || r.Running > maxRunning || !utf8.ValidString(r.Failure) || utf8.RuneCountInString(r.Failure) > maxResetChars {
-		t.Errorf("resets %+v", r)
-	}
-	for _, r := range h.Running {
-		if r.Token.Job == "" || r.Token.Try < 1 || r.Token.Index < 0 || r.JobName == "" || r.StartedAgo < 0 {
-			t.Errorf("running %+v", r)
-		}
-	}
-	for _, r := range h.Results {
-		if r.Token.Job == "" || r.Token.Try < 1 || r.Token.Index < 0 || r.JobName == "" ||
-			r.StartedAgo < 0 || r.EndedAgo < 0 || r.CPUTime < 0 || r.MaxMemoryBytes < 0 {
-			t.Errorf("result %+v", r)
-		}
-		if !utf8.ValidString(r.Output) || utf8.RuneCountInString(r.Output) > 4096 ||
-			!utf8.ValidString(r.Message) || utf8.RuneCountInString(r.Message) > 1024 {
-			t.Errorf("a message or an output out of bounds: %q, %q", r.Message, r.Output)
 		}
 	}
 }

@@ -5,10 +5,12 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"net"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -20,12 +22,19 @@ import (
 	"github.com/workerpool-dev/workerpool/internal/certs"
 	"github.com/workerpool-dev/workerpool/internal/dispatch/dispatchpb"
 	"github.com/workerpool-dev/workerpool/internal/engine"
+	"github.com/workerpool-dev/workerpool/internal/metrics"
+)
+
+// UIDs, as the API server makes them.
+const (
+	jobUID = "4b0b0a52-3c44-4c35-9f4e-2f1d1a4a3b11"
+	podUID = "0d5b7c2e-94a1-4f0c-8a53-6a0b1f3c9d02"
 )
 
 var (
 	leaderEpoch = engine.Epoch{LeaseCreated: 1234, Transitions: 5}
 	someone     = Identity{
-		Pool: types.NamespacedName{Namespace: "ns", Name: "pool"}, PoolUID: "pool-uid", PodName: "pool-0", PodUID: "pod-uid",
+		Pool: types.NamespacedName{Namespace: "ns", Name: "pool"}, PoolUID: "pool-uid", PodName: "pool-0", PodUID: podUID,
 	}
 )
 
@@ -42,11 +51,14 @@ type operator struct {
 	onConnect func(s engine.Session, hello engine.Hello) error
 	// onAuthenticate, if not nil, answers Authenticate.
 	onAuthenticate func(ctx context.Context) (Identity, error)
+	// onLook, if not nil, answers Look.
+	onLook func() (Sight, error)
 
 	hellos       chan engine.Hello
 	sessions     chan engine.Session
 	reports      chan engine.Report
 	disconnected chan engine.Session
+	server       *Server
 	// unheld: the Lease was not renewed for too long.
 	unheld atomic.Bool
 }
@@ -74,10 +86,23 @@ func (o *operator) Authenticate(ctx context.Context, token string) (Identity, er
 	if o.onAuthenticate != nil {
 		return o.onAuthenticate(ctx)
 	}
-	if token != "good" {
-		return Identity{}, grpcstatus.Error(codes.Unauthenticated, "who?")
+	if token == "good" {
+		return someone, nil
 	}
-	return someone, nil
+	if uid, ok := strings.CutPrefix(token, "pod "); ok { // another worker, of another namespace
+		identity := someone
+		identity.Pool.Namespace, identity.PodUID = "elsewhere", types.UID(uid)
+		return identity, nil
+	}
+	return Identity{}, grpcstatus.Error(codes.Unauthenticated, "who?")
+}
+
+// Look is Authenticator's.
+func (o *operator) Look(context.Context, Identity) (Sight, error) {
+	if o.onLook != nil {
+		return o.onLook()
+	}
+	return Sight{Runs: true}, nil
 }
 
 func (o *operator) held() bool { return !o.unheld.Load() }
@@ -89,6 +114,15 @@ func newCA(t *testing.T) *certs.CA {
 		t.Fatal(err)
 	}
 	return ca
+}
+
+func newRefusals(t *testing.T) *metrics.Refusals {
+	t.Helper()
+	refusals, err := metrics.NewRefusals(prometheus.NewPedanticRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return refusals
 }
 
 func newOperator(t *testing.T) *operator {
@@ -114,7 +148,8 @@ func (o *operator) serve() *operator {
 
 func (o *operator) serveOn(listener net.Listener) {
 	config := &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: certs.NewServer(o.ca, time.Now).GetCertificate}
-	server := NewServer(o, o, leaderEpoch, o.held, config)
+	server := NewServer(o, o, leaderEpoch, o.held, config, newRefusals(o.t))
+	o.server = server
 	ctx, stop := context.WithCancel(context.Background())
 	o.stop = stop
 	go func() {

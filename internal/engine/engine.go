@@ -256,6 +256,37 @@ func (e *Engine) Cancel(job types.UID) {
 	e.cancel(job)
 }
 
+// Absent tells that the API server has no Job of this UID by this name, as which an agent may have claimed it: such
+// claims end. A Job of the UID ends only if this is its name, for any agent can claim any UID by any name.
+func (e *Engine) Absent(ref JobRef) {
+	e.enter()
+	defer e.leave()
+	if j := e.jobs[ref.UID]; j != nil && j.object.NamespacedName == ref.NamespacedName {
+		e.cancel(ref.UID)
+		return
+	}
+	for _, c := range e.takeClaims(ref.UID) {
+		if c.ref() == ref {
+			c.refuse(killGrace)
+			continue
+		}
+		e.claims[ref.UID] = append(e.claims[ref.UID], c)
+		c.count(1)
+	}
+}
+
+// ref is the Job as which its agent claims it.
+func (c claim) ref() JobRef {
+	ref := JobRef{UID: c.token.Job}
+	ref.Namespace = c.worker.pool.config.Key.Namespace
+	if c.running != nil {
+		ref.Name = c.running.JobName
+	} else {
+		ref.Name = c.result.JobName
+	}
+	return ref
+}
+
 // Gone is Cancel of a Job that the API server does not have any more, though the cache may show it yet. It is remembered
 // until the cache has shown that: else it would be taken for a new one.
 func (e *Engine) Gone(job types.UID) {

@@ -64,6 +64,22 @@ func hasRun(statuses []corev1.ContainerStatus, name string) bool {
 	})
 }
 
+// AgentStatus is the status of the container that a worker pod's agent runs in; nil if the kubelet has not told it, or
+// the pod is no worker's.
+func AgentStatus(pod *corev1.Pod) *corev1.ContainerStatus {
+	statuses, agent := pod.Status.InitContainerStatuses, sidecarOf(pod)
+	if agent == nil {
+		statuses, agent = pod.Status.ContainerStatuses, JobContainer(pod)
+	}
+	if agent == nil {
+		return nil
+	}
+	if i := slices.IndexFunc(statuses, func(s corev1.ContainerStatus) bool { return s.Name == agent.Name }); i >= 0 {
+		return &statuses[i]
+	}
+	return nil
+}
+
 // agentContainer is the container of a worker pod that its agent runs in; nil if the pod is no worker's.
 func agentContainer(pod *corev1.Pod) *corev1.Container {
 	if agent := sidecarOf(pod); agent != nil {
