@@ -46,6 +46,8 @@ const (
 	Changed Cause = iota
 	// Deleted: the API server has said that the Job is deleted.
 	Deleted
+	// Wanted: the engine wants the whole Job, as the API server has it.
+	Wanted
 	// PoolOpened: the request's name is that of a pool that takes Jobs from now on.
 	PoolOpened
 )
@@ -162,6 +164,8 @@ func (r *Reconciler) apply(ctx context.Context, request Request) (unseen bool, e
 			read.overtaken = true
 		}
 		return false, r.submitPool(ctx, request.NamespacedName)
+	case Wanted:
+		return r.Engine.Knows(request.UID), nil // the cache may not have all of it
 	case Changed:
 	}
 	job := &v1alpha1.Job{}
@@ -174,19 +178,19 @@ func (r *Reconciler) apply(ctx context.Context, request Request) (unseen bool, e
 		return r.Engine.Knows(request.UID), nil
 	}
 	r.overtakeLocked(request.UID)
-	r.tell(job)
+	r.tell(job, Convert(job))
 	return false, nil
 }
 
-// tell tells the engine of a Job that was read.
-func (r *Reconciler) tell(job *v1alpha1.Job) {
+// tell tells the engine of a Job that was read, and is this for the engine.
+func (r *Reconciler) tell(job *v1alpha1.Job, converted engine.Job) {
 	switch {
 	case !job.DeletionTimestamp.IsZero():
 		r.Engine.Cancel(job.UID)
 	case job.Status.State.Finished():
 		r.Engine.Forget(job.UID)
 	default:
-		r.Engine.Submit(Convert(job))
+		r.Engine.Submit(converted)
 	}
 }
 

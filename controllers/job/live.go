@@ -72,7 +72,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, request Request) (reconcile.
 	case err != nil || job.UID != request.UID:
 		r.Engine.Absent(refOf(request))
 	default:
-		r.tell(job)
+		converted := Convert(job)
+		converted.Reduced = false // as it is stored
+		r.tell(job, converted)
 	}
 	return reconcile.Result{}, nil
 }

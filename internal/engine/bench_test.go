@@ -30,6 +30,7 @@ func (b *bench) Write(w Write) {
 }
 func (b *bench) DropWrite(types.UID)              {}
 func (b *bench) Look(JobRef)                      {}
+func (b *bench) Load(JobRef)                      {}
 func (b *bench) PoolOpened(types.NamespacedName)  {}
 func (b *bench) PoolChanged(types.NamespacedName) {}
 func (b *bench) Close(string)                     {}

@@ -45,9 +45,8 @@ func (e *Engine) Connect(s Session, hello Hello) error {
 	}
 	for _, t := range w.sorted() {
 		switch a := t.attempt; {
-		case a.unsent && a.recorded:
-			t.send()
 		case a.unsent:
+			t.prepare()
 		case known[t.key()] != a.token:
 			a.sequence = 0
 			if restarted && !a.started.IsZero() {

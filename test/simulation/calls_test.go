@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
+	"github.com/workerpool-dev/workerpool/controllers/job"
 	"github.com/workerpool-dev/workerpool/internal/engine"
 )
 
@@ -130,8 +131,15 @@ func (c cachedClient) Get(_ context.Context, key client.ObjectKey, into client.O
 	if job == nil {
 		return apierrors.NewNotFound(jobResource, key.Name)
 	}
-	*into.(*v1alpha1.Job) = *job
+	*into.(*v1alpha1.Job) = *trimmed(job)
 	return nil
+}
+
+// trimmed is a Job as the caches have it.
+func trimmed(stored *v1alpha1.Job) *v1alpha1.Job {
+	cached := *stored
+	_, _ = job.Trim(&cached) // it never fails
+	return &cached
 }
 
 func (c cachedClient) List(_ context.Context, list client.ObjectList, _ ...client.ListOption) error {
@@ -139,7 +147,7 @@ func (c cachedClient) List(_ context.Context, list client.ObjectList, _ ...clien
 	case *v1alpha1.JobList:
 		list.Items = nil
 		for _, name := range sortedKeys(c.op.jobs.live) {
-			list.Items = append(list.Items, *c.op.jobs.live[name])
+			list.Items = append(list.Items, *trimmed(c.op.jobs.live[name]))
 		}
 	case *corev1.PodList:
 		list.Items = nil
