@@ -41,6 +41,11 @@ func (o *Outbox) Look(ref engine.JobRef) {
 	o.Jobs.Add(job.Request{NamespacedName: ref.NamespacedName, UID: ref.UID})
 }
 
+// Load is engine.Outbox's.
+func (o *Outbox) Load(ref engine.JobRef) {
+	o.Jobs.Add(job.Request{NamespacedName: ref.NamespacedName, UID: ref.UID, Cause: job.Wanted})
+}
+
 // PoolOpened is engine.Outbox's.
 func (o *Outbox) PoolOpened(pool types.NamespacedName) {
 	o.Jobs.Add(job.Request{NamespacedName: pool, Cause: job.PoolOpened})

@@ -45,6 +45,8 @@ const (
 	Changed Cause = iota
 	// Deleted: the API server has said that the Job is deleted.
 	Deleted
+	// Wanted: the engine wants the whole Job, as the API server has it.
+	Wanted
 	// PoolOpened: the request's name is that of a pool that takes Jobs from now on.
 	PoolOpened
 )
@@ -161,6 +163,8 @@ func (r *Reconciler) apply(ctx context.Context, request Request) (unseen bool, e
 			read.overtaken = true
 		}
 		return false, r.submitPool(ctx, request.NamespacedName)
+	case Wanted:
+		return r.Engine.Knows(request.UID), nil // the cache may not have all of it
 	case Changed:
 	}
 	job := &v1alpha1.Job{}
@@ -173,12 +177,12 @@ func (r *Reconciler) apply(ctx context.Context, request Request) (unseen bool, e
 		return r.Engine.Knows(request.UID), nil
 	}
 	r.overtakeLocked(request.UID)
-	r.tell(job)
+	r.tell(job, Convert(job))
 	return false, nil
 }
 
-// tell tells the engine of a Job that was read.
-func (r *Reconciler) tell(job *v1alpha1.Job) {
+// tell tells the engine of a Job that was read, and is this for the engine.
+func (r *Reconciler) tell(job *v1alpha1.Job, converted engine.Job) {
 	switch {
 	case !job.DeletionTimestamp.IsZero():
 		r.Engine.Cancel(job.UID)
@@ -187,7 +191,7 @@ func (r *Reconciler) tell(job *v1alpha1.Job) {
 	case invalid(job):
 		// What the engine knows of it goes on; the InvalidReconciler does the rest.
 	default:
-		r.Engine.Submit(Convert(job))
+		r.Engine.Submit(converted)
 	}
 }
 

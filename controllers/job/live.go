@@ -73,7 +73,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, request Request) (reconcile.
 		r.Engine.Absent(refOf(request))
 	default:
 		noteBytes(job)
-		r.tell(job)
+		converted := Convert(job)
+		converted.Reduced = false // as it is stored
+		r.tell(job, converted)
 	}
 	return reconcile.Result{}, nil
 }

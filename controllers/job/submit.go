@@ -7,12 +7,14 @@ import (
 	"slices"
 	"unique"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
 	"github.com/workerpool-dev/workerpool/internal/engine"
+	"github.com/workerpool-dev/workerpool/internal/tolerant"
 )
 
 // poolField is the index of Jobs by their pool.
@@ -77,29 +79,49 @@ func Convert(job *v1alpha1.Job) engine.Job {
 		Generation:      job.Generation,
 		Created:         job.CreationTimestamp.Time,
 		Spec:            &spec,
+		Reduced:         engine.IsReduced(&spec),
 		Status:          job.Status,
 		Bytes:           notedBytes(job),
 	}
 }
 
 // Trim is the TransformFunc of the cache of Jobs, of which there may be very many. What many of them say is in memory
-// once. Of a finished one it drops what was to be run, which nobody reads any more and which may be a megabyte.
+// once. Of a finished one it drops what was to be run, and of others too if it is large: then it is read again when the
+// Job is started. Nothing here reads labels, annotations and the like, and each of them may be large.
 func Trim(object any) (any, error) {
 	job, ok := object.(*v1alpha1.Job)
 	if !ok {
 		return object, nil
 	}
-	noteBytes(job)
-	job.ManagedFields = nil
+	if !engine.IsReduced(&job.Spec) { // else it was here before
+		noteBytes(job)
+	}
+	job.ObjectMeta = metav1.ObjectMeta{
+		Namespace: job.Namespace, Name: job.Name, UID: job.UID, ResourceVersion: job.ResourceVersion, Generation: job.Generation,
+		CreationTimestamp: job.CreationTimestamp, DeletionTimestamp: job.DeletionTimestamp, Annotations: ownAnnotations(job),
+	}
 	job.Namespace, job.Spec.Pool = shared(job.Namespace), shared(job.Spec.Pool)
 	job.Spec.Execution = shared(job.Spec.Execution)
 	job.Status.State, job.Status.Reason = shared(job.Status.State), shared(job.Status.Reason)
 	if job.Status.State.Finished() {
 		job.Spec = v1alpha1.JobSpec{Pool: job.Spec.Pool, TTLSecondsAfterFinished: job.Spec.TTLSecondsAfterFinished}
 	} else {
+		job.Spec, _ = engine.Reduce(&job.Spec)
 		job.Status.Message = shared(job.Status.Message) // that of a finished one is its own
 	}
 	return job, nil
+}
+
+// ownAnnotations are those that an object has in the cache only.
+func ownAnnotations(job *v1alpha1.Job) map[string]string {
+	own := tolerant.Marks(job)
+	if n, large := job.Annotations[bytesAnnotation]; large {
+		if own == nil {
+			own = map[string]string{}
+		}
+		own[bytesAnnotation] = n
+	}
+	return own
 }
 
 // shared is one string for all that are equal.

@@ -79,6 +79,7 @@ func newScaled(t *testing.T, autoscaling v1alpha1.AutoscalingSpec, coldStart tim
 func (s *scaled) Write(w engine.Write)             { s.written = append(s.written, w) }
 func (s *scaled) DropWrite(types.UID)              {}
 func (s *scaled) Look(ref engine.JobRef)           { s.looks = append(s.looks, ref.UID) }
+func (s *scaled) Load(ref engine.JobRef)           { s.Look(ref) }
 func (s *scaled) PoolOpened(types.NamespacedName)  {}
 func (s *scaled) PoolChanged(types.NamespacedName) {}
 

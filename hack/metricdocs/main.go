@@ -113,6 +113,7 @@ type idle struct{}
 func (idle) Write(engine.Write)               {}
 func (idle) DropWrite(types.UID)              {}
 func (idle) Look(engine.JobRef)               {}
+func (idle) Load(engine.JobRef)               {}
 func (idle) PoolOpened(types.NamespacedName)  {}
 func (idle) PoolChanged(types.NamespacedName) {}
 func (idle) Send(engine.Command)              {}

@@ -26,6 +26,7 @@ type outbox struct{}
 func (outbox) Write(engine.Write)               {}
 func (outbox) DropWrite(types.UID)              {}
 func (outbox) Look(engine.JobRef)               {}
+func (outbox) Load(engine.JobRef)               {}
 func (outbox) PoolOpened(types.NamespacedName)  {}
 func (outbox) PoolChanged(types.NamespacedName) {}
 

@@ -83,6 +83,7 @@ func (o *writes) Write(w engine.Write) {
 }
 func (o *writes) DropWrite(types.UID)              {}
 func (o *writes) Look(engine.JobRef)               {}
+func (o *writes) Load(engine.JobRef)               {}
 func (o *writes) PoolOpened(types.NamespacedName)  {}
 func (o *writes) PoolChanged(types.NamespacedName) {}
 

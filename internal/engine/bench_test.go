@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	amount "k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
@@ -29,6 +30,7 @@ func (b *bench) Write(w Write) {
 }
 func (b *bench) DropWrite(types.UID)              {}
 func (b *bench) Look(JobRef)                      {}
+func (b *bench) Load(JobRef)                      {}
 func (b *bench) PoolOpened(types.NamespacedName)  {}
 func (b *bench) PoolChanged(types.NamespacedName) {}
 func (b *bench) Close(string)                     {}
@@ -142,22 +144,39 @@ func BenchmarkTask(b *testing.B) {
 	})
 }
 
-// BenchmarkLookPast starts a Job that is behind as many as are looked past.
+// BenchmarkLookPast looks for a Job to be started where n wait that find no room, of one kind or each of its own.
 func BenchmarkLookPast(b *testing.B) {
-	s := newBench(b, 256)
-	large := &v1alpha1.JobSpec{Pool: "pool", Command: []string{"true"}, Resources: memory(simResources.Memory)}
-	small := &v1alpha1.JobSpec{Pool: "pool", Command: []string{"true"}, Resources: memory(1)}
-	s.engine.Submit(withSpec(s.job(), small))
-	s.connect()
-	s.sent = s.sent[:0]
-	for range maxLook - 1 {
-		s.engine.Submit(withSpec(s.job(), large))
+	for name, of := range map[string]func(i int64) *v1alpha1.JobResources{
+		"one kind": func(int64) *v1alpha1.JobResources { return memoryAndFiles(simResources.Memory, 0) },
+		"kinds":    func(i int64) *v1alpha1.JobResources { return memoryAndFiles(simResources.Memory-i, 0) },
+		// None of these asks for as much as another.
+		"kinds of two": func(i int64) *v1alpha1.JobResources { return memoryAndFiles(simResources.Memory-i, 1000+i) },
+	} {
+		b.Run(name, func(b *testing.B) {
+			queueLengths(b, func(b *testing.B, n int) {
+				s := newBench(b, 256)
+				s.engine.SetPool(PoolConfig{Key: poolKey, UID: "pool", Capacity: 1 << 30, Aging: 300 * time.Second, Slots: 256, Resources: simResources})
+				s.engine.Submit(withSpec(s.job(), &v1alpha1.JobSpec{Pool: "pool", Command: []string{"true"}, Resources: memoryAndFiles(simResources.Memory/2, 0)}))
+				s.connect()
+				for i := range int64(n) {
+					s.engine.Submit(withSpec(s.job(), &v1alpha1.JobSpec{Pool: "pool", Command: []string{"true"}, Resources: of(i)}))
+				}
+				b.ReportAllocs()
+				for b.Loop() {
+					s.engine.Tick()
+					s.now = s.now.Add(sweepInterval)
+				}
+			})
+		})
 	}
-	b.ReportAllocs()
-	for b.Loop() {
-		s.engine.Tick()
-		s.now = s.now.Add(sweepInterval)
+}
+
+func memoryAndFiles(memory, files int64) *v1alpha1.JobResources {
+	r := &v1alpha1.JobResources{Memory: amount.NewQuantity(memory, amount.BinarySI)}
+	if files > 0 {
+		r.Files = new(int32(files))
 	}
+	return r
 }
 
 func withSpec(job Job, spec *v1alpha1.JobSpec) Job {

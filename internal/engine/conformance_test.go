@@ -208,6 +208,9 @@ func (c *cluster) Look(ref JobRef) {
 	c.post(func() { c.engine.Submit(j.job) })
 }
 
+// Load is Look: its Jobs are whole.
+func (c *cluster) Load(ref JobRef) { c.Look(ref) }
+
 func (c *cluster) DropWrite(types.UID)              {}
 func (c *cluster) PoolOpened(types.NamespacedName)  {}
 func (c *cluster) PoolChanged(types.NamespacedName) {}

@@ -61,7 +61,7 @@ func (w *world) agents() {
 }
 
 func (w *world) lookAll() {
-	for len(w.looks) > 0 || w.opened {
+	for len(w.looks) > 0 || len(w.loads) > 0 || w.opened {
 		w.look()
 	}
 }

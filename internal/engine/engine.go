@@ -79,6 +79,10 @@ type Engine struct {
 	// left has, of Jobs that had begun when their pool was deleted, the version as which that is stored,
 	// until the cache shows it: what they have done must not be forgotten.
 	left map[types.UID]string
+	// kept are the Jobs with a large spec that is kept for more of their tasks, the one that was used last at the end,
+	// and keptBytes what they take together: at most maxKept.
+	kept      []*job
+	keptBytes int
 	// claims are what agents say of Jobs that the engine does not know, until someone has looked. Each agent has at
 	// most its slots and its spool of them. Those to run something die with the pod, and results some time after it.
 	claims map[types.UID][]claim
@@ -222,6 +226,7 @@ func (e *Engine) Submit(object Job) {
 		if !j.settling && !j.cancelled && !j.leaving {
 			j.update(object)
 			j.pool.match()
+			j.lighten()
 			e.out.PoolChanged(key)
 		}
 		return
@@ -241,6 +246,7 @@ func (e *Engine) Submit(object Job) {
 	e.answerClaims(j)
 	j.proceed()
 	p.match()
+	j.lighten()
 	e.out.PoolChanged(key)
 }
 
@@ -330,6 +336,11 @@ func (e *Engine) Tick() {
 	e.enter()
 	defer e.leave()
 	e.wakeJobs()
+	for key, p := range e.pools {
+		if p.unseen && p.search(maxByTick) {
+			e.out.PoolChanged(key)
+		}
+	}
 	if e.now.Sub(e.swept) < sweepInterval {
 		return
 	}

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"time"
+	"unique"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 
@@ -24,10 +25,18 @@ const maxParallelism = 1000
 // index 0. Its onFailure is one more, with the index after the last.
 type job struct {
 	pool *pool
-	// object is the Job as it was read last. Its spec is nil while the job waits without a place in the
+	// object is the Job as it was read last. A large spec is reduced but for the moment in which something of it is sent,
+	// and any spec is nil while the job waits without a place in the
 	// queue: it is read again when there is one, so that what waits takes little memory. Its status is
 	// what it should be; what is stored may lag behind. That of an indexed Job is composed when it is written.
 	object Job
+	// reduced: the spec lacks what is only needed to run it. If not, bulk is about how many bytes that has.
+	reduced bool
+	bulk    int
+	// loading: the whole spec was asked for and has not come yet. What is booked for it is given back at loadBy, if it is
+	// overdue then.
+	loading, overdue bool
+	loadBy           time.Time
 	// priority and suspend are those of its spec.
 	priority int32
 	suspend  bool
@@ -39,6 +48,8 @@ type job struct {
 	obstacle *obstacle
 	// share of a worker that each task takes, in millionths, and backlog that of all that could be started.
 	share, backlog int64
+	// kind is what each task asks for, as the queue has it; it is set when the job is queued.
+	kind unique.Handle[request]
 	// queuedAt is when it last took its place in the queue.
 	queuedAt time.Time
 
@@ -122,6 +133,8 @@ var (
 func newJob(p *pool, object Job) *job {
 	j := &job{pool: p, object: object, size: 1, parallel: maxParallelism}
 	j.timer.of = j
+	j.object.Spec = nil
+	j.setSpec(&object)
 	spec := object.Spec
 	j.asked, j.priority, j.suspend = stateOf(&object.Status), deref(spec.Priority), deref(spec.Suspend)
 	if spec.Parallelism != nil {
@@ -158,6 +171,14 @@ func (j *job) item() queue.Item {
 	return queue.Item{Job: j, Priority: j.Priority(), Created: j.object.Created}
 }
 
+// itemOfKind is item for the queue, which is searched by kind.
+func (j *job) itemOfKind() queue.Item {
+	j.kind = unique.Make(j.request())
+	item := j.item()
+	item.Kind = j.kind
+	return item
+}
+
 // Process sends the attempts that were made of the job's tasks to their workers. It is the Job's part of
 // worker.Job: the work itself is done there, and its results come back to the engine. Like all of a job it
 // is the engine's, and called with its lock held.
@@ -168,6 +189,7 @@ func (j *job) Process() error {
 		t.attempt.worker.send(t.assignment())
 	}
 	j.unsent = j.unsent[:0]
+	j.lighten()
 	return nil
 }
 
@@ -190,7 +212,7 @@ func (j *job) ended() bool { return j.failing != nil || !j.plain() && j.indexed.
 // startable tells whether there is a task that could be started now.
 func (j *job) startable() bool {
 	switch {
-	case j.settling, j.cancelled, j.leaving, j.suspend && j.failing == nil:
+	case j.settling, j.cancelled, j.leaving, j.overdue, j.suspend && j.failing == nil:
 		return false
 	case j.failing != nil:
 		// It must be stored first: a later leader would not know what it is that runs.
@@ -229,7 +251,8 @@ func (j *job) update(object Job) {
 		j.object.ResourceVersion = object.ResourceVersion
 	}
 	j.object.Generation, j.object.Bytes = object.Generation, object.Bytes
-	j.object.Spec, j.suspend = object.Spec, deref(object.Spec.Suspend)
+	j.setSpec(&object)
+	j.suspend = deref(object.Spec.Suspend)
 	if priority := deref(object.Spec.Priority); priority != j.priority {
 		j.priority = priority
 		j.reprioritize()
@@ -238,6 +261,7 @@ func (j *job) update(object Job) {
 	if j.suspend && j.failing == nil {
 		j.stop()
 	}
+	j.prepareAll()
 	j.proceed()
 	if j.running == 0 && (j.place == overflow || j.place == parked) {
 		j.shed()
@@ -334,6 +358,7 @@ func (j *job) remove() {
 	j.leaveLine()
 	j.disarm()
 	j.settleOwed()
+	j.engine().unkeep(j)
 	delete(j.engine().jobs, j.object.UID)
 	j.engine().collect(j.pool)
 }

@@ -50,7 +50,7 @@ func (j *job) takePlace() {
 		j.leaveLine()
 	case j.place == invited && !j.isShed():
 		j.pool.admit(j)
-	case j.place == away || j.place == parked:
+	case j.place == away, j.place == parked, j.place == queued && j.kind.Value() != j.request():
 		j.leaveLine()
 		j.pool.enqueue(j)
 	}
@@ -176,7 +176,7 @@ func (p *pool) enqueue(j *job) {
 	if j.admitted {
 		push = p.queue.Return
 	}
-	switch err := push(p.engine.now, j.item()); {
+	switch err := push(p.engine.now, j.itemOfKind()); {
 	case err == nil:
 		p.entered(j)
 	case errors.Is(err, worker.ErrFull), errors.Is(err, worker.ErrClosed):
@@ -222,7 +222,7 @@ func takeAny(worker.Job) queue.Choice { return queue.Take }
 // admit lets in an invited job, with all that there is to know of it.
 func (p *pool) admit(j *job) {
 	p.invited--
-	if err := p.queue.Return(p.engine.now, j.item()); err != nil {
+	if err := p.queue.Return(p.engine.now, j.itemOfKind()); err != nil {
 		panic(fmt.Sprintf("job %s: %v", j.object.UID, err))
 	}
 	p.entered(j)

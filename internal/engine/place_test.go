@@ -497,32 +497,6 @@ func TestAWorkerIsKeptThatCanRunTheJob(t *testing.T) {
 	}
 }
 
-// Only so many Jobs are looked at that find no room; those behind them wait.
-func TestJobsBehindManyThatFindNoRoomWait(t *testing.T) {
-	w, _ := sized(t, 3, worker.ResourceLimits{Memory: 3 * gi})
-	blocker := w.runJob(takes("", "1Gi", 0))
-	spare, _ := sizedJoin(w, worker.ResourceLimits{Memory: gi})
-	var large []types.UID
-	for range maxLook - 1 {
-		large = append(large, w.runJobLater(takes("", "3Gi", 0)))
-	}
-	w.turn()
-	small := w.runJob(takes("", "1Gi", 0))
-	w.wantRuns(small, 0)
-	w.exit(small, 0, 0)
-	w.turn()
-	w.runJobLater(takes("", "3Gi", 0))
-	small = w.runJob(takes("", "1Gi", 0))
-	w.wantRuns(small)
-	if len(spare.running) != 0 {
-		t.Fatal("the other worker is not free")
-	}
-	w.exit(blocker, 0, 0)
-	w.turn()
-	w.wantRuns(large[0], 0)
-	w.wantRuns(small, 0) // it has moved up
-}
-
 // sizedJoin adds a worker of another size than the pool's, of one slot.
 func sizedJoin(w *world, limits worker.ResourceLimits) (*simPod, worker.ResourceLimits) {
 	before := w.config

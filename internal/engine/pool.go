@@ -36,6 +36,8 @@ type pool struct {
 	files, template *resource.Controller
 	// reserved is the worker that is kept for the first job in line that finds no room.
 	reserved reservation
+	// unseen: the last search has left out jobs; the next tick goes on with it.
+	unseen bool
 
 	workers map[types.UID]*podWorker
 	// free has each worker with room for another task, in the order in which they are served.

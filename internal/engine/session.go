@@ -38,9 +38,9 @@ func (e *Engine) Connect(s Session, hello Hello) error {
 	known := w.hear(hello.Running, hello.Results)
 	for _, t := range w.sorted() {
 		switch a := t.attempt; {
-		case a.unsent && a.recorded:
-			t.send()
+		case a == nil: // its job has failed meanwhile
 		case a.unsent:
+			t.prepare()
 		case !known[a.token]:
 			a.sequence = 0
 			if restarted && !a.started.IsZero() {
@@ -92,7 +92,7 @@ func (e *Engine) Report(s Session, report Report) {
 	w.setRefuses(report.Draining)
 	known := w.hear(report.Running, report.Results)
 	for _, t := range w.sorted() {
-		if a := t.attempt; !a.unsent && !a.orphaned && a.sequence <= report.Seen && !known[a.token] && !e.hasClaim(a.token) {
+		if a := t.attempt; a != nil && !a.unsent && !a.orphaned && a.sequence <= report.Seen && !known[a.token] && !e.hasClaim(a.token) {
 			t.miss(false)
 		}
 	}

@@ -180,7 +180,7 @@ func (t *task) lose(explained bool) {
 	t.release()
 	if a.unsent { // it has not run
 		if !j.cancelled {
-			j.takeBack(t)
+			t.unbook(a)
 		}
 		j.proceed()
 		return
@@ -228,14 +228,10 @@ func (t *task) miss(restarted bool) {
 	}
 	j, w := t.job, t.attempt.worker
 	w.resting = j.engine().now.Add(refusalRest)
-	noted := t.attempt.noted
+	a := t.attempt
 	t.release()
 	j.pool.meter.Ended(TaskRefused, 0)
-	if noted {
-		j.takeBack(t)
-	} else {
-		j.putBack(t)
-	}
+	t.unbook(a)
 	j.proceed()
 }
 

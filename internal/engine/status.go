@@ -135,7 +135,7 @@ func (j *job) ask(s state, after time.Duration, confirm bool) {
 // awaitsWrite tells whether something waits for the status to be stored: a result, a start, or onFailure.
 func (j *job) awaitsWrite() bool {
 	return len(j.owed) > 0 || j.handling() && !j.announced ||
-		slices.ContainsFunc(j.sorted(), func(t *task) bool { return t.attempt != nil && t.attempt.unsent })
+		slices.ContainsFunc(j.sorted(), func(t *task) bool { return t.attempt != nil && t.attempt.unsent && t.attempt.noted })
 }
 
 const (

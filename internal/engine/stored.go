@@ -137,7 +137,7 @@ func (j *job) noteStored(w Write) {
 		case j.recordedBy(w, a):
 			a.recorded = true
 			if a.unsent {
-				t.send()
+				t.prepare()
 				continue
 			}
 			a.worker.record(a.token)

@@ -46,7 +46,7 @@ type attempt struct {
 	worker *podWorker
 	// sequence of the command that carried it, unless it is unsent.
 	sequence uint64
-	// unsent attempts wait for a write before they are sent.
+	// unsent attempts wait for a read or a write before they are sent. See task.prepare.
 	unsent bool
 	// sent is when it was sent, zero if this leader has not.
 	sent time.Time
@@ -143,18 +143,17 @@ func (t *task) start(w *podWorker) {
 	if t.last.Epoch.Compare(token.Epoch) > 0 {
 		token.Epoch = t.last.Epoch
 	}
-	t.know(token)
-	w.take(t, &attempt{token: token, worker: w, unsent: j.atMostOnce() && !t.isHandler()})
+	w.take(t, &attempt{token: token, worker: w, unsent: j.reduced || j.atMostOnce() && !t.isHandler()})
 	w.begin()
 	if t.attempt.unsent {
-		j.noteAttempt(t)
-		j.write(0)
+		t.prepare()
 		return
 	}
+	t.know(token)
 	j.unsent = append(j.unsent, t)
 }
 
-// send sends an attempt that had to be stored first, unless its worker has no session: it is sent in the
+// send sends an attempt for which something had to be done first, unless its worker has no session: it is sent in the
 // next one then.
 func (t *task) send() {
 	if t.attempt.worker.session == nil {
@@ -164,7 +163,9 @@ func (t *task) send() {
 	t.attempt.sequence = t.attempt.worker.sequence + 1
 	t.job.unsent = append(t.job.unsent, t)
 	_ = t.job.Process() // it never fails: losing what was sent shows in the worker's reports
-	t.attempt.worker.record(t.attempt.token)
+	if t.attempt.recorded {
+		t.attempt.worker.record(t.attempt.token)
+	}
 }
 
 // stop ends the task's attempt. One that was not sent yet is taken back.
@@ -178,8 +179,18 @@ func (t *task) stop() {
 
 // withdraw takes back an attempt that was not sent.
 func (t *task) withdraw() {
+	a := t.attempt
 	t.release()
-	t.job.takeBack(t)
+	t.unbook(a)
+}
+
+// unbook puts back a task whose attempt has ended and has not run.
+func (t *task) unbook(a *attempt) {
+	if a.noted {
+		t.job.takeBack(t)
+		return
+	}
+	t.job.putBack(t)
 }
 
 // putBack has a task started again as soon as there is room.

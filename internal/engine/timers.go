@@ -82,6 +82,9 @@ func (j *job) arm() {
 	if len(j.retrying) > 0 && !j.retrying[0].of.unstored && !j.suspend {
 		add(j.retrying[0].at)
 	}
+	if j.loading && !j.overdue && j.running > 0 {
+		add(j.loadBy)
+	}
 	add(j.flush)
 	j.engine().timers.set(&j.timer, next)
 }
@@ -98,6 +101,9 @@ func (j *job) wake() {
 	if !j.startAfter.IsZero() && !j.startAfter.After(now) {
 		j.startAfter = time.Time{}
 		j.engine().out.Look(j.object.JobRef)
+	}
+	if j.loading && !j.overdue && !j.loadBy.After(now) {
+		j.giveUpLoading()
 	}
 	j.wakeRetries()
 	if !j.flush.IsZero() && !j.flush.After(now) {

@@ -196,6 +196,8 @@ type Job struct {
 	// Created is when the object was created, to the second.
 	Created time.Time
 	Spec    *v1alpha1.JobSpec
+	// Reduced: the spec is what Reduce has left of it.
+	Reduced bool
 	// Status as it is stored.
 	Status v1alpha1.JobStatus
 	// Bytes is how many the API server stores of the object, without its status: more or less if that is small.
@@ -444,6 +446,9 @@ type Outbox interface {
 	DropWrite(job types.UID)
 	// Look asks for a Job to be looked at: submitted if it is there, cancelled if it is not.
 	Look(job JobRef)
+	// Load asks for a Job to be read from the API server with all that it has, and submitted so, or cancelled if it is not
+	// there.
+	Load(job JobRef)
 	// PoolOpened asks for all Jobs of a pool to be looked at, because the pool is new.
 	PoolOpened(pool types.NamespacedName)
 	// PoolChanged says that a pool's snapshot has changed.

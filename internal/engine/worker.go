@@ -349,7 +349,9 @@ func (w *podWorker) gone() {
 	}
 	e.dropRunning(w)
 	for _, t := range w.sorted() {
-		t.lose((w.terminating || w.draining) && !w.givenUp)
+		if t.attempt != nil { // else its job has failed meanwhile
+			t.lose((w.terminating || w.draining) && !w.givenUp)
+		}
 	}
 	w.resetting, w.goneAt = 0, e.now
 	delete(w.pool.workers, w.uid)

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -38,6 +39,7 @@ type world struct {
 	// writes, looks and opened are what the engine has asked for and what was not carried out yet.
 	writes map[types.UID]Write
 	looks  []JobRef
+	loads  []JobRef
 	opened bool
 	// changes is how often the engine has said that the pool has changed.
 	changes int
@@ -174,7 +176,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 // lead makes a new leader: what the last one held in memory is lost.
 func (w *world) lead() {
 	w.epoch.Transitions++
-	w.writes, w.looks, w.opened = map[types.UID]Write{}, nil, false
+	w.writes, w.looks, w.loads, w.opened = map[types.UID]Write{}, nil, nil, false
 	for _, p := range w.pods {
 		p.session = nil
 	}
@@ -243,8 +245,10 @@ func (w *world) jobUIDs() []types.UID {
 	})
 }
 
-// submit is the Job controller.
-func (w *world) submit(uid types.UID) {
+// submit is the Job controller, which sees what the cache shows.
+func (w *world) submit(uid types.UID) { w.submitAs(uid, false) }
+
+func (w *world) submitAs(uid types.UID, whole bool) {
 	stored := w.jobs[uid]
 	switch {
 	case stored == nil || stored.gone:
@@ -254,6 +258,9 @@ func (w *world) submit(uid types.UID) {
 	default:
 		job := stored.job
 		job.ResourceVersion = fmt.Sprint(stored.version)
+		if spec, reduced := Reduce(job.Spec); reduced && !whole {
+			job.Spec, job.Reduced = &spec, true
+		}
 		w.engine.Submit(job)
 	}
 }
@@ -267,6 +274,7 @@ func (w *world) note(format string, args ...any) {
 func (w *world) Write(write Write)                { w.writes[write.Job.UID] = write }
 func (w *world) DropWrite(job types.UID)          { delete(w.writes, job) }
 func (w *world) Look(ref JobRef)                  { w.looks = append(w.looks, ref) }
+func (w *world) Load(ref JobRef)                  { w.loads = append(w.loads, ref) }
 func (w *world) PoolOpened(types.NamespacedName)  { w.opened = true }
 func (w *world) PoolChanged(types.NamespacedName) { w.changes++ }
 
@@ -332,6 +340,9 @@ func (w *world) createAny() {
 	}
 	if one(6) {
 		spec.Suspend = new(true)
+	}
+	if one(4) {
+		spec.Stdin = strings.Repeat("x", largeSpec)
 	}
 	if one(4) {
 		spec.Resources = &v1alpha1.JobResources{Memory: resource.NewQuantity(int64(1+w.rng.IntN(10))<<27, resource.BinarySI)}
@@ -573,6 +584,9 @@ func (w *world) start(p *simPod, a Assignment) {
 	if len(a.Argv) == 0 && a.HTTP == nil {
 		w.fail("%s %v was sent without its command", a.Token.Job, a.Token)
 	}
+	if spec := w.jobs[a.Token.Job].job.Spec; a.Token.Index < sizeOf(spec) && a.Stdin != spec.Stdin {
+		w.fail("%s %v was sent with %d bytes of stdin of %d", a.Token.Job, a.Token, len(a.Stdin), len(spec.Stdin))
+	}
 	w.note("start %s[%d] %v on %s", a.Token.Job, a.Token.Index, a.Token, p.uid)
 	w.checkStart(a)
 	w.jobs[a.Token.Job].starts[a.Token.Index]++
@@ -713,6 +727,11 @@ func (w *world) look() {
 		ref := w.looks[0]
 		w.looks = w.looks[1:]
 		w.submit(ref.UID)
+	}
+	if len(w.loads) > 0 {
+		ref := w.loads[0]
+		w.loads = w.loads[1:]
+		w.submitAs(ref.UID, true)
 	}
 }
 

@@ -73,6 +73,7 @@ func (w *world) pool() *engine.Manager {
 func (w *world) Write(write engine.Write)         { w.writes = append(w.writes, write) }
 func (w *world) DropWrite(types.UID)              {}
 func (w *world) Look(engine.JobRef)               {}
+func (w *world) Load(engine.JobRef)               {}
 func (w *world) PoolOpened(types.NamespacedName)  {}
 func (w *world) PoolChanged(types.NamespacedName) {}
 

@@ -59,6 +59,21 @@ func FaultOf(o metav1.Object) Fault {
 	return Fault{}
 }
 
+// Marks are the annotations of an object that say why it could not be decoded, nil if it could. A cache that drops
+// annotations must keep them.
+func Marks(o metav1.Object) map[string]string {
+	var marks map[string]string
+	for _, key := range []string{specMark, statusMark} {
+		if message, ok := o.GetAnnotations()[key]; ok {
+			if marks == nil {
+				marks = map[string]string{}
+			}
+			marks[key] = message
+		}
+	}
+	return marks
+}
+
 // mark notes in an object which parts of it could not be decoded, and nothing else.
 func mark(meta *metav1.ObjectMeta, spec, status error) {
 	delete(meta.Annotations, specMark)

@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
+	"github.com/workerpool-dev/workerpool/controllers/job"
 	"github.com/workerpool-dev/workerpool/internal/engine"
 )
 
@@ -131,8 +132,15 @@ func (c cachedClient) Get(_ context.Context, key client.ObjectKey, into client.O
 	if job == nil || job.Namespace != key.Namespace {
 		return apierrors.NewNotFound(jobResource, key.Name)
 	}
-	*into.(*v1alpha1.Job) = *job
+	*into.(*v1alpha1.Job) = *trimmed(job)
 	return nil
+}
+
+// trimmed is a Job as the caches have it.
+func trimmed(stored *v1alpha1.Job) *v1alpha1.Job {
+	cached := *stored
+	_, _ = job.Trim(&cached) // it never fails
+	return &cached
 }
 
 func (c cachedClient) List(_ context.Context, list client.ObjectList, opts ...client.ListOption) error {
@@ -143,7 +151,7 @@ func (c cachedClient) List(_ context.Context, list client.ObjectList, opts ...cl
 		list.Items = nil
 		for _, name := range sortedKeys(c.op.jobs.live) {
 			if job := c.op.jobs.live[name]; asksFor(&o, job) {
-				list.Items = append(list.Items, *job)
+				list.Items = append(list.Items, *trimmed(job))
 			}
 		}
 	case *corev1.PodList:

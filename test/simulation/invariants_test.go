@@ -132,6 +132,9 @@ func (w *world) checkSent(s *stream, a engine.Assignment) {
 	if len(a.Argv) == 0 {
 		w.fail("%s of %s is sent without its command", describe(a.Token), j.uid)
 	}
+	if a.Token.Index < j.size() && a.Stdin != j.spec.Stdin {
+		w.fail("%s of %s is sent with %d bytes of stdin of %d", describe(a.Token), j.uid, len(a.Stdin), len(j.spec.Stdin))
+	}
 	if !w.spared(j) {
 		w.checkUnheard(s, a.Token, t)
 	}

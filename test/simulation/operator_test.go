@@ -222,6 +222,11 @@ func (op *operator) Look(ref engine.JobRef) {
 	op.enqueue(job.Request{NamespacedName: ref.NamespacedName, UID: ref.UID})
 }
 
+// Load is engine.Outbox's.
+func (op *operator) Load(ref engine.JobRef) {
+	op.enqueue(job.Request{NamespacedName: ref.NamespacedName, UID: ref.UID, Cause: job.Wanted})
+}
+
 // PoolOpened is engine.Outbox's.
 func (op *operator) PoolOpened(pool types.NamespacedName) {
 	op.enqueue(job.Request{NamespacedName: pool, Cause: job.PoolOpened})
@@ -269,7 +274,7 @@ func (op *operator) reconcileJob() {
 	delete(op.queued, r)
 	op.reconciling = true
 	op.run(func(ctx context.Context) {
-		if _, err := op.reconciler.Reconcile(ctx, r); err != nil {
+		if result, err := op.reconciler.Reconcile(ctx, r); err != nil || result.RequeueAfter > 0 {
 			op.enqueue(r)
 		}
 		op.reconciling = false

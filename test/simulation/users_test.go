@@ -2,6 +2,7 @@ package simulation
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -38,6 +39,9 @@ func (w *world) create(t *tenant, name string, spec *v1alpha1.JobSpec) {
 		w.truths[uid].size(), deref(spec.MaxRetries), spec.FailurePolicy, spec.OnFailure != nil)
 }
 
+// largeText makes a Job too large to be kept whole while it waits.
+var largeText = strings.Repeat("x", 1<<14)
+
 func (w *world) anySpec(t *tenant) *v1alpha1.JobSpec {
 	spec := &v1alpha1.JobSpec{
 		Pool: t.config.Key.Name, Command: []string{"true"}, Backoff: &v1alpha1.Backoff{MaxSeconds: new(int32(4))}, Priority: new(int32(w.rng.IntN(3))),
@@ -62,6 +66,9 @@ func (w *world) anySpec(t *tenant) *v1alpha1.JobSpec {
 	}
 	if w.chance(4) {
 		spec.OnFailure = &v1alpha1.FailureHandler{Command: []string{"tell"}}
+	}
+	if w.chance(4) {
+		spec.Stdin = largeText
 	}
 	if w.chance(8) {
 		spec.ActiveDeadlineSeconds = new(int32(20 + w.rng.IntN(60)))

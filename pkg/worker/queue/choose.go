@@ -20,49 +20,102 @@ const (
 
 	// Stop leaves all jobs where they are.
 	Stop
+
+	// SkipKind leaves the job and all others of its Item.Kind where they are and goes on to the next.
+	SkipKind
 )
 
 // TryPop shows the ready jobs to choose, in order, until it says Take or Stop, and returns the job
 // taken; false means that none was. A nil choose takes the first. choose is called under the queue's
-// lock, so it must not call the queue. To look at k jobs costs O(k log k), whatever the queue's length.
+// lock, so it must not call the queue. To look at k jobs costs O(k log k), whatever the queue's length,
+// and however many jobs are of a kind that is passed over.
 func (q *Priority) TryPop(now time.Time, choose func(worker.Job) Choice) (worker.Job, bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.advanceLocked(nanos(now))
-	index, ok := q.chooseLocked(choose)
+	kind, index, ok := q.chooseLocked(choose)
+	return q.popLocked(kind, index, ok)
+}
+
+// TryPopInTurn is TryPop that shows the first ready job of each kind, one kind after the other and not
+// in order. Each call goes on after the kind at which the last has stopped, and a kind that is new is
+// next. So a choose that stops after a few looks gets to see every kind in the end, however many
+// there are. Skip and SkipKind are the same here.
+func (q *Priority) TryPopInTurn(now time.Time, choose func(worker.Job) Choice) (worker.Job, bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.advanceLocked(nanos(now))
+	kinds := &q.jobs.ready
+	for range kinds.order.len() {
+		turn := kinds.turn
+		kinds.turn = kinds.list[turn].next
+		switch choose(q.jobs.entries[kinds.list[turn].jobs.nodes[0].slot].job) {
+		case Take:
+			return q.popLocked(turn, 0, true)
+		case Stop:
+			return nil, false
+		case Skip, SkipKind:
+		}
+	}
+	return nil, false
+}
+
+func (q *Priority) popLocked(kind, index int32, ok bool) (worker.Job, bool) {
 	if !ok {
 		return nil, false
 	}
-	job := q.jobs.takeReady(index)
+	job := q.jobs.takeReady(kind, index)
 	q.settleLocked()
 	return job, true
 }
 
-// chooseLocked returns the index of the chosen job in the ready heap. The next in order is always
-// one of the frontier: the children of those that were skipped. So the heap is read and not touched.
-func (q *Priority) chooseLocked(choose func(worker.Job) Choice) (int, bool) {
-	ready := q.jobs.ready.nodes
-	if len(ready) == 0 {
-		return 0, false
+// chooseLocked returns the kind of the chosen job and its index in the heap of that. The next in order
+// is always one of the frontier: the children of those that were skipped, in their own heap, and in
+// the heap of kinds where they are the first of theirs. So the heaps are read and not touched.
+func (q *Priority) chooseLocked(choose func(worker.Job) Choice) (kind, index int32, ok bool) {
+	kinds := &q.jobs.ready
+	if kinds.ready == 0 {
+		return 0, 0, false
 	}
 	if choose == nil {
-		return 0, true
+		return kinds.first(), 0, true
 	}
-	frontier := &q.frontier // its slots are indices of the ready heap
-	frontier.nodes = append(frontier.nodes[:0], node{ready[0].rank, 0})
+	kinds.calls++
+	frontier := &q.frontier // its slots are indices of a kind's heap
+	frontier.nodes = frontier.nodes[:0]
+	q.showLocked(kinds.order.nodes, 0)
 	for frontier.len() > 0 {
-		index := int(frontier.remove(0).slot)
-		switch choose(q.jobs.entries[ready[index].slot].job) {
-		case Take:
-			return index, true
-		case Stop:
-			return 0, false
+		next := frontier.remove(0)
+		of := &kinds.list[next.kind]
+		if next.slot == 0 {
+			q.showLocked(kinds.order.nodes, 2*int(of.index)+1)
+			q.showLocked(kinds.order.nodes, 2*int(of.index)+2)
 		}
-		for child := 2*index + 1; child <= 2*index+2 && child < len(ready); child++ {
-			frontier.push(node{ready[child].rank, int32(child)})
+		if of.passed == kinds.calls {
+			continue
+		}
+		switch choose(q.jobs.entries[of.jobs.nodes[next.slot].slot].job) {
+		case Take:
+			return next.kind, next.slot, true
+		case Stop:
+			return 0, 0, false
+		case SkipKind:
+			of.passed = kinds.calls
+			continue
+		case Skip:
+		}
+		for child := 2*next.slot + 1; child <= 2*next.slot+2 && int(child) < of.jobs.len(); child++ {
+			frontier.push(node{of.jobs.nodes[child].rank, child, next.kind})
 		}
 	}
-	return 0, false
+	return 0, 0, false
+}
+
+// showLocked adds the first job of a kind to the frontier, if there is a kind at this index of the order.
+func (q *Priority) showLocked(order []node, index int) {
+	if index < len(order) {
+		q.frontier.push(node{order[index].rank, 0, order[index].slot})
+	}
 }
 
 // All returns the jobs that are ready at now, in order, and then the delayed ones by their time. The
@@ -91,14 +144,17 @@ func (q *Priority) snapshot(now time.Time) (ready, delayed []placed) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.advanceLocked(nanos(now))
-	return q.jobs.list(&q.jobs.ready), q.jobs.list(&q.jobs.delayed)
+	ready = make([]placed, 0, q.jobs.ready.ready)
+	for _, n := range q.jobs.ready.order.nodes {
+		ready = q.jobs.list(ready, &q.jobs.ready.list[n.slot].jobs)
+	}
+	return ready, q.jobs.list(make([]placed, 0, q.jobs.delayed.len()), &q.jobs.delayed)
 }
 
-// list returns the jobs of a heap, unsorted.
-func (s *store) list(h *heap) []placed {
-	jobs := make([]placed, h.len())
-	for i, n := range h.nodes {
-		jobs[i] = placed{n.rank, s.entries[n.slot].job}
+// list adds the jobs of a heap, unsorted.
+func (s *store) list(to []placed, h *heap) []placed {
+	for _, n := range h.nodes {
+		to = append(to, placed{n.rank, s.entries[n.slot].job})
 	}
-	return jobs
+	return to
 }

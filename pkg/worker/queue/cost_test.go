@@ -52,6 +52,83 @@ func TestAPushAndAPopAllocateNothing(t *testing.T) {
 	}
 }
 
+func TestToPassOverAKindCostsOneLook(t *testing.T) {
+	q := newPriority(t, 20_001, time.Minute)
+	for i := range 20_000 {
+		push(t, q, 0, queue.Item{Job: &job{}, Created: at(i), Kind: i % 2})
+	}
+	last := &job{name: "last"}
+	push(t, q, 0, queue.Item{Job: last, Created: at(20_000)})
+	looks := 0
+	got, ok := q.TryPop(at(0), func(j worker.Job) queue.Choice {
+		if looks++; j == worker.Job(last) {
+			return queue.Take
+		}
+		return queue.SkipKind
+	})
+	if !ok || got != worker.Job(last) || looks != 3 {
+		t.Fatalf("got %v, %v after %d looks, want the last job after 3", got, ok, looks)
+	}
+}
+
+func TestEachKindHasItsTurn(t *testing.T) {
+	const n, looks = 1000, 10
+	q := newPriority(t, 2*n, time.Minute)
+	for i := range n {
+		push(t, q, 0, queue.Item{Job: &job{name: fmt.Sprint(i)}, Created: at(i), Kind: i})
+	}
+	seen := map[worker.Job]bool{}
+	look := func() (first worker.Job) {
+		left := looks
+		q.TryPopInTurn(at(0), func(j worker.Job) queue.Choice {
+			if first == nil {
+				first = j
+			}
+			seen[j] = true
+			if left--; left == 0 {
+				return queue.Stop
+			}
+			return queue.Skip
+		})
+		return first
+	}
+	for i := range n / looks {
+		late := &job{name: "late"}
+		push(t, q, 0, queue.Item{Job: late, Created: at(n + i), Kind: n + i})
+		if got := look(); got != worker.Job(late) {
+			t.Fatalf("%v is shown first, not the job of a kind that is new", got)
+		}
+	}
+	for range n/looks/looks + 1 {
+		look() // for those that have come between
+	}
+	if len(seen) != n+n/looks {
+		t.Fatalf("%d jobs were shown of %d", len(seen), n+n/looks)
+	}
+}
+
+func TestWhatKindsTakeIsGivenBack(t *testing.T) {
+	const kinds, n = 50, 10_000
+	q := newPriority(t, n+kinds, time.Minute)
+	before := heapInUse()
+	jobs := make([]job, n)
+	for kind := range kinds { // one of each stays
+		for i := range jobs {
+			push(t, q, 0, queue.Item{Job: &jobs[i], Kind: kind})
+		}
+		push(t, q, 0, queue.Item{Job: &job{name: "stays"}, Kind: kind})
+		for i := range jobs {
+			q.Remove(&jobs[i])
+		}
+	}
+	each := float64(heapInUse()-before) / (n + kinds)
+	t.Logf("%.0f bytes for each of the most jobs that were queued at once", each)
+	if each > 320 { // the jobs themselves are among them
+		t.Fatalf("%.0f bytes", each)
+	}
+	runtime.KeepAlive(q)
+}
+
 func TestAQueuedJobTakesFewBytes(t *testing.T) {
 	const n, most = 100_000, 160
 	jobs := make([]job, n)

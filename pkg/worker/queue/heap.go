@@ -1,9 +1,11 @@
 package queue
 
-// node is a job in a heap: where it belongs, and the slot that has the rest of it.
+// node is a job in a heap: where it belongs, and the slot that has the rest of it. In the heap of kinds
+// it is a kind, with the rank of its first job.
 type node struct {
 	rank rank
 	slot int32
+	kind int32 // only in the frontier of TryPop, whose slots are indices of a kind's heap
 }
 
 // heap is a binary heap with the lowest rank at index 0. Ranks are kept in the nodes, not behind the
@@ -11,8 +13,9 @@ type node struct {
 type heap struct {
 	nodes []node
 
-	// entries learn their node's index as it moves; nil if nobody wants to know.
+	// entries, or kinds, learn their node's index as it moves; both are nil if nobody wants to know.
 	entries *[]entry
+	kinds   *[]kind
 }
 
 func (h *heap) len() int {
@@ -77,7 +80,10 @@ func (h *heap) down(i int, n node) {
 
 func (h *heap) set(i int, n node) {
 	h.nodes[i] = n
-	if h.entries != nil {
+	switch {
+	case h.entries != nil:
 		(*h.entries)[n.slot].index = int32(i)
+	case h.kinds != nil:
+		(*h.kinds)[n.slot].index = int32(i)
 	}
 }

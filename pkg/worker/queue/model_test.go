@@ -129,6 +129,8 @@ func TestTheQueueDoesAsTheModel(t *testing.T) {
 			"TryPushAgain": func(t *rapid.T) { c.add(t, c.q.TryPush, true) }, // more pushes than pops
 			"Return":       func(t *rapid.T) { c.add(t, c.q.Return, false) },
 			"TryPop":       c.tryPop,
+			"SkipKind":     c.skipKinds,
+			"TryPopInTurn": c.tryPopInTurn,
 			"Remove":       c.remove,
 			"Reprioritize": c.reprioritize,
 			"SetCapacity":  c.setCapacity,
@@ -146,6 +148,7 @@ func (c *comparison) add(t *rapid.T, add func(time.Time, queue.Item) error, boun
 		Job:      rapid.SampledFrom(c.jobs).Draw(t, "job"),
 		Priority: rapid.OneOf(rapid.IntRange(-2, 2), rapid.IntRange(-1000, 1000), rapid.Int()).Draw(t, "priority"),
 		Created:  at(rapid.IntRange(c.clock-90, c.clock).Draw(t, "created")),
+		Kind:     rapid.SampledFrom([]any{nil, "a", "b", 3}).Draw(t, "kind"),
 	}
 	if rapid.Bool().Draw(t, "delayed") {
 		item.NotBefore = at(rapid.IntRange(c.clock-1, c.clock+90).Draw(t, "not before"))
@@ -182,6 +185,68 @@ func (c *comparison) tryPop(t *rapid.T) {
 		if got != expected[last].Job {
 			t.Fatal("TryPop did not return the job taken")
 		}
+		c.m.remove(got)
+	}
+}
+
+// skipKinds takes the first job of the last kind that is shown, after some jobs that are skipped one by one.
+func (c *comparison) skipKinds(t *rapid.T) {
+	c.m.advance(at(c.clock))
+	alone := rapid.IntRange(0, 5).Draw(t, "alone")
+	var expected []*modelItem
+	passed := map[any]bool{}
+	for _, i := range c.m.ready() {
+		if !passed[i.Kind] {
+			expected = append(expected, i)
+			passed[i.Kind] = len(expected) > alone
+		}
+	}
+	last, seen := rapid.IntRange(0, 8).Draw(t, "last"), 0
+	got, ok := c.q.TryPop(at(c.clock), func(j worker.Job) queue.Choice {
+		if seen >= len(expected) || j != expected[seen].Job {
+			t.Fatalf("job %d shown is not the one of the model", seen)
+		}
+		seen++
+		switch {
+		case seen-1 == last:
+			return queue.Take
+		case seen > alone:
+			return queue.SkipKind
+		}
+		return queue.Skip
+	})
+	if ok != (last < len(expected)) || seen != min(last+1, len(expected)) {
+		t.Fatalf("TryPop is %v after %d jobs of %d", ok, seen, len(expected))
+	}
+	if ok {
+		c.m.remove(got)
+	}
+}
+
+// tryPopInTurn looks at some kinds: each shows its first job, and once.
+func (c *comparison) tryPopInTurn(t *rapid.T) {
+	c.m.advance(at(c.clock))
+	first := map[any]*modelItem{}
+	for _, i := range slices.Backward(c.m.ready()) {
+		first[i.Kind] = i
+	}
+	last, seen := rapid.IntRange(0, 5).Draw(t, "last"), 0
+	shown := map[any]bool{}
+	got, ok := c.q.TryPopInTurn(at(c.clock), func(j worker.Job) queue.Choice {
+		item := c.m.find(j)
+		if item == nil || first[item.Kind] != item || shown[item.Kind] {
+			t.Fatalf("%+v is shown, which is not the first of a kind that was not shown yet", item)
+		}
+		shown[item.Kind] = true
+		if seen++; seen-1 == last {
+			return queue.Take
+		}
+		return queue.SkipKind
+	})
+	if ok != (last < len(first)) || seen != min(last+1, len(first)) {
+		t.Fatalf("TryPopInTurn is %v after %d kinds of %d", ok, seen, len(first))
+	}
+	if ok {
 		c.m.remove(got)
 	}
 }

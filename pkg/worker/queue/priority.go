@@ -37,6 +37,11 @@ type Item struct {
 
 	// NotBefore is when the job becomes ready; zero is at once.
 	NotBefore time.Time
+
+	// Kind is the same for jobs about which the choose function of TryPop decides alike, such as those
+	// that need the same room: it can pass over all of them at the cost of one. It must be comparable.
+	// The order does not depend on it. Most queues need none: nil is a kind too.
+	Kind any
 }
 
 // Priority is a bounded queue of jobs in the order of Item.Created, with jobs among them that are not
@@ -50,7 +55,7 @@ type Item struct {
 // becomes ready. Len, Delayed and NextReady tell of the latest moment that the queue has seen.
 //
 // The queue remembers each job that it holds until it has been popped or removed. Its memory grows
-// to what the most jobs that it ever held took, and stays.
+// to what the most jobs that it ever held took, and stays; only what kinds add to that is given back.
 type Priority struct {
 	// mu guards all below. It is held for some steps in a heap and for the choose function of
 	// TryPop, never while a call waits.
@@ -128,7 +133,7 @@ func (q *Priority) addLocked(now time.Time, item Item, bounded bool) error {
 	case bounded && notBefore <= at && q.fullLocked():
 		return worker.ErrFull
 	}
-	q.jobs.put(item.Job, nanos(item.Created), item.Priority, notBefore, at)
+	q.jobs.put(item.Job, item.Kind, nanos(item.Created), item.Priority, notBefore, at)
 	q.settleLocked()
 	return nil
 }
@@ -202,7 +207,7 @@ func (q *Priority) SetAging(aging time.Duration) error {
 func (q *Priority) Len() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.jobs.ready.len()
+	return q.jobs.ready.ready
 }
 
 // Delayed returns the number of jobs that wait for their time.
@@ -236,18 +241,19 @@ func (q *Priority) Close() error {
 func (q *Priority) Drain() []worker.Job {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	jobs := make([]worker.Job, 0, q.jobs.ready.len()+q.jobs.delayed.len())
-	for _, h := range []*heap{&q.jobs.ready, &q.jobs.delayed} {
-		for h.len() > 0 {
-			jobs = append(jobs, q.jobs.take(h, 0))
-		}
+	jobs := make([]worker.Job, 0, q.jobs.ready.ready+q.jobs.delayed.len())
+	for q.jobs.ready.ready > 0 {
+		jobs = append(jobs, q.jobs.takeFirst())
+	}
+	for q.jobs.delayed.len() > 0 {
+		jobs = append(jobs, q.jobs.take(q.jobs.delayed.nodes[0].slot))
 	}
 	q.settleLocked()
 	return jobs
 }
 
 func (q *Priority) fullLocked() bool {
-	return q.jobs.ready.len() >= q.capacity
+	return q.jobs.ready.ready >= q.capacity
 }
 
 // advanceLocked lets time pass.

@@ -11,7 +11,8 @@ type entry struct {
 	job      worker.Job
 	created  int64 // nanoseconds since 1970
 	priority int
-	index    int32 // of its node in store.delayed or store.ready; of a free slot, the next free one
+	index    int32 // of its node in store.delayed or in its kind's heap; of a free slot, the next free one
+	kind     int32 // its slot in store.ready
 	delayed  bool
 }
 
@@ -26,7 +27,7 @@ type store struct {
 	entries []entry
 	free    int32                // the first free slot or none
 	slots   map[worker.Job]int32 // has exactly the jobs of ready and delayed
-	ready   heap                 // by readyRank
+	ready   kinds                // by readyRank
 	delayed heap                 // by delayedRank
 
 	// arrivals counts what was put in. It is the last word of the order, so no two ranks are equal.
@@ -37,7 +38,7 @@ func (s *store) init(aging time.Duration) {
 	s.aging = aging
 	s.free = none
 	s.slots = make(map[worker.Job]int32)
-	s.ready.entries = &s.entries
+	s.ready.init(&s.entries)
 	s.delayed.entries = &s.entries
 }
 
@@ -47,16 +48,16 @@ func (s *store) has(job worker.Job) bool {
 }
 
 // put adds a job that the store does not have; it is delayed if notBefore is after now.
-func (s *store) put(job worker.Job, created int64, priority int, notBefore, now int64) {
+func (s *store) put(job worker.Job, key any, created int64, priority int, notBefore, now int64) {
 	slot := s.takeSlot()
 	e := &s.entries[slot]
-	*e = entry{job: job, created: created, priority: priority, delayed: notBefore > now}
+	*e = entry{job: job, created: created, priority: priority, kind: s.ready.join(key), delayed: notBefore > now}
 	s.slots[job] = slot
 	s.arrivals++
 	if e.delayed {
-		s.delayed.push(node{delayedRank(notBefore, s.arrivals), slot})
+		s.delayed.push(node{rank: delayedRank(notBefore, s.arrivals), slot: slot})
 	} else {
-		s.ready.push(node{readyRank(created, priority, s.aging, s.arrivals), slot})
+		s.ready.push(e.kind, node{rank: readyRank(created, priority, s.aging, s.arrivals), slot: slot})
 	}
 }
 
@@ -76,15 +77,19 @@ func (s *store) promote(now int64) {
 		n := s.delayed.remove(0)
 		e := &s.entries[n.slot]
 		e.delayed = false
-		s.ready.push(node{readyRank(e.created, e.priority, s.aging, n.rank.arrival), n.slot})
+		s.ready.push(e.kind, node{rank: readyRank(e.created, e.priority, s.aging, n.rank.arrival), slot: n.slot})
 	}
 }
 
-// takeReady removes the job at an index of the ready heap; 0 is the first.
-func (s *store) takeReady(index int) worker.Job { return s.take(&s.ready, index) }
+// takeFirst removes the first of the ready jobs. There must be one.
+func (s *store) takeFirst() worker.Job { return s.takeReady(s.ready.first(), 0) }
 
-func (s *store) take(h *heap, index int) worker.Job {
-	slot := h.nodes[index].slot
+// takeReady removes the job at an index of a kind's heap.
+func (s *store) takeReady(kind, index int32) worker.Job {
+	return s.take(s.ready.list[kind].jobs.nodes[index].slot)
+}
+
+func (s *store) take(slot int32) worker.Job {
 	job := s.entries[slot].job
 	s.drop(slot)
 	return job
@@ -100,13 +105,14 @@ func (s *store) remove(job worker.Job) bool {
 
 func (s *store) drop(slot int32) {
 	e := &s.entries[slot]
-	if removed := s.heapOf(e).remove(int(e.index)); removed.slot != slot {
+	if s.takeOut(e).slot != slot {
 		panic("queue: a job is not where its index says")
 	}
+	s.ready.leave(e.kind)
 	delete(s.slots, e.job)
 	*e = entry{index: s.free} // the job is forgotten too, so that it can be collected
 	s.free = slot
-	if len(s.slots) != s.ready.len()+s.delayed.len() {
+	if len(s.slots) != s.ready.ready+s.delayed.len() {
 		panic("queue: a job is not equal to itself")
 	}
 }
@@ -119,8 +125,10 @@ func (s *store) reprioritize(job worker.Job, priority int) bool {
 	e := &s.entries[slot]
 	e.priority = priority
 	if !e.delayed {
-		arrival := s.ready.nodes[e.index].rank.arrival
-		s.ready.place(int(e.index), node{readyRank(e.created, priority, s.aging, arrival), slot})
+		jobs := &s.ready.list[e.kind].jobs
+		arrival := jobs.nodes[e.index].rank.arrival
+		jobs.place(int(e.index), node{rank: readyRank(e.created, priority, s.aging, arrival), slot: slot})
+		s.ready.settle(e.kind)
 	}
 	return true
 }
@@ -128,19 +136,18 @@ func (s *store) reprioritize(job worker.Job, priority int) bool {
 // setAging ranks the ready jobs anew. Each keeps its arrival.
 func (s *store) setAging(aging time.Duration) {
 	s.aging = aging
-	ready := s.ready.nodes
-	s.ready.nodes = make([]node, 0, len(ready))
-	for _, n := range ready {
+	s.ready.setRanks(func(n node) rank {
 		e := &s.entries[n.slot]
-		s.ready.push(node{readyRank(e.created, e.priority, aging, n.rank.arrival), n.slot})
-	}
+		return readyRank(e.created, e.priority, aging, n.rank.arrival)
+	})
 }
 
-func (s *store) heapOf(e *entry) *heap {
+// takeOut removes the node of an entry from its heap.
+func (s *store) takeOut(e *entry) node {
 	if e.delayed {
-		return &s.delayed
+		return s.delayed.remove(int(e.index))
 	}
-	return &s.ready
+	return s.ready.remove(e.kind, e.index)
 }
 
 func (s *store) empty() bool {

@@ -32,7 +32,7 @@ func (f priorityFeed) Books() feed.Books {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return feed.Books{
-		Ready: f.jobs.ready.len(), Delayed: f.jobs.delayed.len(), Taken: f.ledger.Taken,
+		Ready: f.jobs.ready.ready, Delayed: f.jobs.delayed.len(), Taken: f.ledger.Taken,
 		Ended: f.ledger.Ended, Failed: f.ledger.Failed,
 	}
 }
@@ -58,9 +58,9 @@ func (t *taker) Next(last feed.Outcome) (worker.Job, error) {
 		q.settleLocked() // the job may have been the last that could come back
 		q.mu.Unlock()
 		return nil, fault.ErrStopped
-	case q.jobs.ready.len() > 0:
+	case q.jobs.ready.ready > 0:
 		defer q.mu.Unlock()
-		job := q.jobs.takeReady(0)
+		job := q.jobs.takeFirst()
 		t.hand.Hold(job)
 		q.settleLocked()
 		return job, nil

@@ -127,9 +127,9 @@ func (q *Priority) PopContext(ctx context.Context) (worker.Job, error) {
 	}
 	q.mu.Lock()
 	q.advanceLocked(nanos(clock()))
-	if q.jobs.ready.len() > 0 {
+	if q.jobs.ready.ready > 0 {
 		defer q.mu.Unlock()
-		job := q.jobs.takeReady(0)
+		job := q.jobs.takeFirst()
 		q.settleLocked()
 		return job, nil
 	}
@@ -202,8 +202,8 @@ func (q *Priority) settleLocked() {
 	for q.pushers.Len() > 0 && (q.closed || !q.fullLocked()) {
 		q.admitLocked()
 	}
-	for q.poppers.Len() > 0 && q.jobs.ready.len() > 0 {
-		q.handOverLocked(q.jobs.takeReady(0), nil)
+	for q.poppers.Len() > 0 && q.jobs.ready.ready > 0 {
+		q.handOverLocked(q.jobs.takeFirst(), nil)
 	}
 	if q.poppers.Len() > 0 {
 		q.alarmLocked()
@@ -225,7 +225,7 @@ func (q *Priority) admitLocked() {
 }
 
 func (q *Priority) putLocked(w *pusher) {
-	q.jobs.put(w.job, w.created, w.priority, math.MinInt64, w.created)
+	q.jobs.put(w.job, nil, w.created, w.priority, math.MinInt64, w.created)
 }
 
 // handOverLocked settles the first of the poppers.
