@@ -22,9 +22,9 @@ const (
 	liveReads = 4
 	liveRate  = 100
 	liveBurst = 100
-	// retryMin and retryMax bound the pause before a Job is read live again that could not be.
-	retryMin = 100 * time.Millisecond
-	retryMax = 10 * time.Second
+	// firstRetry and lastRetry bound the pause before a Job is read live again that could not be.
+	firstRetry = 100 * time.Millisecond
+	lastRetry  = 10 * time.Second
 	// overtakenPause is the pause after a live read that was overtaken.
 	overtakenPause = 10 * time.Millisecond
 )
@@ -101,7 +101,7 @@ func (r *Reconciler) liveOptions() controller.TypedOptions[Request] {
 	r.pace = rate.NewLimiter(liveRate, liveBurst)
 	return controller.TypedOptions[Request]{
 		MaxConcurrentReconciles: liveReads,
-		RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[Request](retryMin, retryMax),
+		RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[Request](firstRetry, lastRetry),
 		NewQueue: func(name string, limiter workqueue.TypedRateLimiter[Request]) workqueue.TypedRateLimitingInterface[Request] {
 			inTurn := workqueue.NewTypedWithConfig(workqueue.TypedQueueConfig[Request]{Name: name, Queue: &turns{}})
 			delaying := workqueue.NewTypedDelayingQueueWithConfig(workqueue.TypedDelayingQueueConfig[Request]{Name: name, Queue: inTurn})

@@ -28,7 +28,7 @@ const (
 	// of largeMessages places, for at most largeTimeout: the memory of large messages is bounded by them.
 	smallBytes    = 128 << 10
 	largeMessages = 16
-	largeTimeout  = 3 * time.Second
+	largeTimeout  = 5 * time.Second
 )
 
 var (

@@ -16,9 +16,9 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/metadata"
 	grpcstatus "google.golang.org/grpc/status"
-	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -99,22 +99,18 @@ func TestAFloodOfIdleConnectionsIsBoundedAndKeepsNobodyOut(t *testing.T) {
 const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"
 
 func TestAConnectionOnWhichNobodyIsAuthenticatedIsClosed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		o := newOperator(t)
-		listener := bufconn.Listen(1 << 10)
-		o.serveOn(listener)
-		raw, err := listener.DialContext(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		conn := tls.Client(raw, &tls.Config{MinVersion: tls.VersionTLS13, InsecureSkipVerify: true, NextProtos: []string{"h2"}})
+	inBubble(t, func(*operator) {}, func(t *testing.T, _ *operator, conn *grpc.ClientConn) {
 		began := time.Now()
-		if _, err := io.WriteString(conn, preface); err != nil {
-			t.Fatal(err)
+		conn.Connect()
+		for state := conn.GetState(); state != connectivity.Ready; state = conn.GetState() {
+			conn.WaitForStateChange(t.Context(), state)
 		}
-		_, err = io.Copy(io.Discard, conn)
-		if after := time.Since(began); after > strangerTimeout {
-			t.Errorf("it was closed after %v (%v), want at most %v", after, err, strangerTimeout)
+		// It answers pings, so that it is not taken for dead.
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		conn.WaitForStateChange(ctx, connectivity.Ready)
+		if after := time.Since(began); after < helloTimeout || after > helloTimeout+2*time.Second {
+			t.Errorf("it was closed after %v, want about %v", after, helloTimeout)
 		}
 	})
 }
@@ -284,7 +280,7 @@ func TestAgentsThatHoldUpLargeMessagesDoNotHoldUpOthers(t *testing.T) {
 			_ = stream.Send(helloMessage(&dispatchpb.Hello{Protocol: 1, AgentVersion: strings.Repeat("v", 6<<20)}))
 		}()
 	}
-	hello := &dispatchpb.Hello{Protocol: 1, Instance: "i1", AgentVersion: strings.Repeat("v", 6<<20)}
+	hello := &dispatchpb.Hello{Protocol: 1, Instance: "i1", AgentVersion: strings.Repeat("v", 2*smallBytes)}
 	stream := o.open(o.dial(o.ca), "Bearer good")
 	o.send(stream, helloMessage(hello))
 	o.receive(stream)
@@ -422,7 +418,7 @@ func results(n int) []*dispatchpb.Result {
 }
 
 func TestReportsAreTakenInAsFastAsASessionMay(t *testing.T) {
-	inBubble(t, func(o *operator) {}, func(t *testing.T, o *operator, conn *grpc.ClientConn) {
+	inBubble(t, func(*operator) {}, func(t *testing.T, o *operator, conn *grpc.ClientConn) {
 		stream := o.greet(conn)
 		go func() { _ = end(stream) }()
 		session := <-o.sessions

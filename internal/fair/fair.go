@@ -67,10 +67,10 @@ func (s *Semaphore[K]) Release(party K) {
 }
 
 func (s *Semaphore[K]) releaseLocked(party K) {
-	switch n := s.held[party]; {
-	case n == 0:
+	switch n := s.held[party]; n {
+	case 0:
 		panic("fair: a place is given back that was not taken")
-	case n == 1:
+	case 1:
 		delete(s.held, party)
 	default:
 		s.held[party] = n - 1
