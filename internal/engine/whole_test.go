@@ -16,7 +16,7 @@ import (
 // large makes a Job's spec so large that it is not kept whole.
 func large(s *v1alpha1.JobSpec) { s.Stdin = strings.Repeat("x", largeSpec) }
 
-// stands tells whether an agent was told to start the Job, and how often.
+// starts tells how often the pod's agent was told to start the Job.
 func (p *simPod) starts(uid types.UID) (n int) {
 	for _, a := range p.assigned {
 		if a.Token.Job == uid {
@@ -179,6 +179,9 @@ func TestALargeJobThatRunsOnceIsReadBeforeThatIsStored(t *testing.T) {
 	w.agents()
 	if p.starts(uid) != 0 {
 		t.Fatal("it is started before that is stored")
+	}
+	if j := w.engine.jobs[uid]; j.reduced || len(w.loads) != 0 {
+		t.Error("it is to be read a second time")
 	}
 	w.live(time.Second)
 	w.wantRuns(uid, 0)
