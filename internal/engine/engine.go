@@ -12,6 +12,7 @@ package engine
 import (
 	"cmp"
 	"iter"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -346,12 +347,17 @@ func (e *Engine) Tick() {
 	}
 	e.swept = e.now
 	e.dropOldClaims()
-	for key, p := range e.pools {
+	for _, key := range slices.SortedFunc(maps.Keys(e.pools), byName) { // in an order that does not depend on chance
+		p := e.pools[key]
 		p.offer()
 		if p.match() || p.giveUp() {
 			e.out.PoolChanged(key)
 		}
 	}
+}
+
+func byName(a, b types.NamespacedName) int {
+	return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 }
 
 // inOrder are jobs in the order of their creation.

@@ -11,7 +11,8 @@ type control struct {
 // controls are the rules that these worlds can show to be needed. Three are not among them, because another rule covers the
 // same hole, and nothing happens unless both are off: that a task is tried again only once its failure is stored (its agent
 // keeps the result until then), that an unknown Job is killed only after a live read (a leader's caches know all Jobs that its
-// workers may run), and that a lost worker is buried that no list of pods has shown (nothing is sent to it).
+// workers may run), and that a lost worker is buried that no list of pods has shown (nothing is sent to it). A fourth is that an
+// agent without proofs is believed no attempt of the present epoch: its own pool is not protected from it.
 var controls = []control{
 	{"token order: a later attempt outranks", "internal/engine/task.go",
 		`return token.Compare(t.last) < 0 }`, `return false }`},
@@ -79,8 +80,6 @@ var controls = []control{
 		`j.pool.config.Key != w.pool.config.Key || token.Index < 0`, `token.Index < 0`},
 	{"gate: an agent that keeps proofs is believed nothing without one", "internal/engine/gate.go",
 		`case w.proves, token.Epoch.Compare`, `case token.Epoch.Compare`},
-	{"gate: what this leader has not sent it has not sent", "internal/engine/gate.go",
-		`case w.proves, token.Epoch.Compare(e.epoch) >= 0, token.Try > maxTry:`, `case token.Try > maxTry:`},
 	{"gate: an attempt runs on the worker that it was sent to", "internal/engine/gate.go",
 		`t.attempt.unsent || t.attempt.worker.uid != w.uid {`, `t.attempt.unsent {`},
 	{"gate: times are between the attempt's sending and now", "internal/engine/gate.go",
