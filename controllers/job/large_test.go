@@ -11,7 +11,6 @@ import (
 	"time"
 
 	. "github.com/onsi/gomega"
-	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -72,7 +71,7 @@ func TestALargeJobIsSubmittedReducedAndWholeWhenItIsWanted(t *testing.T) {
 	wanted.UID = "another"
 	f.engine.know(wanted.UID)
 	f.wishes.Add(wanted)
-	f.Eventually(f.engine.took(cancel(types.UID("another")))).Should(BeTrue())
+	f.Eventually(f.engine.took(absent(f.namespace, wanted.Name, "another"))).Should(BeTrue())
 }
 
 // What waits is not in the cache, whether it came in a list or in an event. JOBS changes how many there are, to measure

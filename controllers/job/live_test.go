@@ -70,7 +70,7 @@ func TestClaimsOfUnknownJobsHoldUpNeitherTheIntakeNorThoseOfOtherNamespaces(t *t
 	}
 	f.Expect(next).To(ContainElement(modest))
 	close(live.let)
-	f.Eventually(f.engine.took(cancel("modest"))).Should(BeTrue())
+	f.Eventually(f.engine.took(absent("modest", "b", "modest"))).Should(BeTrue())
 }
 
 func TestOneLiveReadIsForAllClaimsOfAJob(t *testing.T) {
@@ -94,7 +94,7 @@ func TestOneLiveReadIsForAllClaimsOfAJob(t *testing.T) {
 		f.engine.clear()
 	}
 	close(live.let)
-	f.Eventually(f.engine.took(cancel("claimed"))).Should(BeTrue())
+	f.Eventually(f.engine.took(absent(f.namespace, "a", "claimed"))).Should(BeTrue())
 	f.Expect(live.asked).To(HaveLen(1))
 }
 
@@ -190,6 +190,6 @@ func TestANameThatNoJobCanHaveIsNotLookedFor(t *testing.T) {
 		r := &Reconciler{Client: &caching{}, Live: away{}, Engine: eng}
 		_, err := r.Reconcile(t.Context(), Request{NamespacedName: types.NamespacedName{Namespace: "ns", Name: name}, UID: "claimed"})
 		g.Expect(err).NotTo(HaveOccurred())
-		g.Expect(slices.Contains(eng.told(), cancel("claimed"))).To(BeTrue())
+		g.Expect(slices.Contains(eng.told(), absent("ns", name, "claimed"))).To(BeTrue())
 	}
 }
