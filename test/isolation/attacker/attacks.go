@@ -205,7 +205,10 @@ func hold(ctx context.Context, kind string, dial func(context.Context) (net.Conn
 	}
 }
 
-func hello() *pb.Hello { return &pb.Hello{Protocol: 1, Instance: uid()} }
+// instance is what this process calls itself, as an agent does: another is taken for a thief.
+var instance = uid()
+
+func hello() *pb.Hello { return &pb.Hello{Protocol: 1, Instance: instance} }
 
 // uid is one that no object has.
 func uid() string {
