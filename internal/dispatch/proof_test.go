@@ -44,7 +44,7 @@ func TestAProofIsOfOneAttemptAndOnePod(t *testing.T) {
 			t.Errorf("it proves another %s too", name)
 		}
 	}
-	shifted := engine.Token{Job: token.Job + types.UID(someone.PodUID[:1]), Index: 1, Try: 2, Epoch: token.Epoch}
+	shifted := engine.Token{Job: token.Job + someone.PodUID[:1], Index: 1, Try: 2, Epoch: token.Epoch}
 	if (prover{testProver.key, someone.PodUID[1:]}).proves(shifted, proof) {
 		t.Error("where the Job's UID ends and the pod's begins makes no difference")
 	}

@@ -192,7 +192,7 @@ func judge(ctx context.Context, s settings, b *victim, a *attack, watched *opera
 func (r *report) violations() []error {
 	var all []error
 	if r.Slowdown > maxSlowdown {
-		all = append(all, fmt.Errorf("B's p99 is %.2f times the one alone, and may be %.1f times", r.Slowdown, maxSlowdown))
+		all = append(all, fmt.Errorf("the p99 of B is %.2f times that alone, and may be %.1f times", r.Slowdown, maxSlowdown))
 	}
 	if len(r.Wrong) > 0 {
 		all = append(all, fmt.Errorf("%d Jobs of B went wrong: %v", len(r.Wrong), r.Wrong[:min(5, len(r.Wrong))]))

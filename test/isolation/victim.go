@@ -69,7 +69,7 @@ func newVictim(ctx context.Context, admin client.WithWatch, perMinute int) (*vic
 	if !await(ctx, settling, func() bool {
 		return admin.Get(ctx, client.ObjectKeyFromObject(pool), pool) == nil && pool.Status.Ready == "2/2"
 	}) {
-		return nil, fmt.Errorf("B's pool is not ready: %s", pool.Status.Ready)
+		return nil, fmt.Errorf("the pool of B is not ready: %s", pool.Status.Ready)
 	}
 	go v.watch(ctx)
 	return v, nil

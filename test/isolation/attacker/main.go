@@ -27,7 +27,7 @@ import (
 
 const (
 	agentProgram = "/workerpool/agent"
-	tokenFile    = "/var/run/secrets/workerpool.dev/token" //nolint:gosec // its place
+	tokenFile    = "/var/run/secrets/workerpool.dev/token"
 	// turn is how long each attack lasts before the next.
 	turn = 5 * time.Second
 )
@@ -172,7 +172,7 @@ type target struct {
 
 // ask the accomplice, who has a client of the API server.
 func ask(ctx context.Context, path string, into any) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, os.Getenv("ATTACK_ACCOMPLICE")+path, http.NoBody)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, os.Getenv("ATTACK_ACCOMPLICE")+path, http.NoBody) //nolint:gosec // the address is the test's
 	if err != nil {
 		return
 	}
@@ -189,7 +189,7 @@ func did(kind string, n int) {
 	query := url.Values{"kind": {kind}, "n": {strconv.Itoa(n)}}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, os.Getenv("ATTACK_ACCOMPLICE")+"/did?"+query.Encode(), http.NoBody)
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, os.Getenv("ATTACK_ACCOMPLICE")+"/did?"+query.Encode(), http.NoBody) //nolint:gosec // the address is the test's
 	if err != nil {
 		return
 	}
