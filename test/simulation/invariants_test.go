@@ -364,7 +364,7 @@ func (w *world) checkNamed(op *operator, j *jobTruth, s *v1alpha1.JobStatus) {
 		}
 	}
 	for _, at := range []*metav1.MicroTime{s.StartTime, s.CompletionTime} {
-		if at != nil && (at.Time.Before(j.created) || at.Time.After(w.now)) {
+		if at != nil && (at.Time.Before(j.created) || at.After(w.now)) {
 			w.fail("1 nothing lost: the status of %s says that it has started or ended at %v; it was made at %v", j.uid, at, j.created)
 		}
 	}
