@@ -94,9 +94,10 @@ func (j *job) known() bool {
 	return false
 }
 
-// isRecorded tells whether the one attempt of a plain job, or of onFailure, is stored or being stored.
+// isRecorded tells whether the one attempt of a plain job, or of onFailure, is stored or being stored. Of an indexed job that
+// fails while several tasks run, the first decides.
 func (j *job) isRecorded() bool {
-	for _, t := range j.tasks {
+	for _, t := range j.sorted() {
 		if a := t.attempt; a != nil {
 			return a.recorded || a.unsent || a.version == j.version && j.version != 0
 		}

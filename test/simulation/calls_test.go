@@ -301,12 +301,14 @@ func (c simClock) Since(t time.Time) time.Duration { return c.op.w.now.Sub(t) }
 
 func (c simClock) NewTimer(time.Duration) clock.Timer {
 	fired := make(firedTimer, 1)
-	_ = c.op.ask(&request{object: pause, perform: func() error { return nil }})
+	if err := c.op.ask(&request{object: pause, perform: func() error { return nil }}); err != nil {
+		return fired // what waits sees that its context has ended
+	}
 	fired <- c.op.w.now
 	return fired
 }
 
-// firedTimer is a timer whose time has come.
+// firedTimer is a timer whose time has come, unless the process has ended.
 type firedTimer chan time.Time
 
 func (t firedTimer) C() <-chan time.Time      { return t }

@@ -110,7 +110,7 @@ func last(all []string, n int) []string { return all[max(0, len(all)-n):] }
 
 // TestASeedReplays runs some seeds twice.
 func TestASeedReplays(t *testing.T) {
-	for seed := uint64(1); seed <= 20; seed++ {
+	for seed := uint64(1); seed <= 100; seed++ {
 		a, b := simulate(t, seed, true), simulate(t, seed, true)
 		if x, y := strings.Join(a.log, "\n"), strings.Join(b.log, "\n"); x != y {
 			t.Fatalf("seed %d does not replay: %s", seed, difference(a.log, b.log))

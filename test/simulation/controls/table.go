@@ -23,7 +23,7 @@ var controls = []control{
 	{"acknowledgement only after the write", "internal/engine/settle.go",
 		"j.noteEnd(t, r, f)\n\tj.owe(a, t, f != nil)", "j.noteEnd(t, r, f)\n\ta.worker.acknowledge(a.token)"},
 	{"tries that count are stored", "internal/engine/settle.go",
-		`j.object.Status.Retries = new(deref(j.object.Status.Retries) + 1)`, `j.object.Status.Retries = new(deref(j.object.Status.Retries))`},
+		`j.object.Status.Retries = new(next(deref(j.object.Status.Retries)))`, `j.object.Status.Retries = new(deref(j.object.Status.Retries))`},
 	{"tries that count are stored, per index too", "internal/engine/indexes.go",
 		`if t.retries > 0 {`, `if false {`},
 	{"takeover waits for the workers", "internal/engine/pool.go",
