@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -118,8 +119,8 @@ func TestTheIndexesOfAJobThatGoesOnAreNotLeftOut(t *testing.T) {
 func TestAnEndThatIsRefusedIsTriedSeldomAndHoldsUpNoOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t, stored("a", v1alpha1.JobStatus{}), stored("b", v1alpha1.JobStatus{}))
-		shrunk := false
-		a.refuse("a", errTooLarge, func(string) bool { return !shrunk })
+		var shrunk atomic.Bool
+		a.refuse("a", errTooLarge, func(string) bool { return !shrunk.Load() })
 		w := a.run(nil)
 		w.Write(write("a", 1, full()))
 		synctest.Wait()
@@ -135,7 +136,7 @@ func TestAnEndThatIsRefusedIsTriedSeldomAndHoldsUpNoOther(t *testing.T) {
 			t.Errorf("%d requests within an hour", n)
 		}
 		a.wantEvents("StatusRefused")
-		shrunk = true
+		shrunk.Store(true)
 		time.Sleep(10 * time.Minute)
 		a.wantTold("refused uid-a version 1", "written uid-b version 1 at 1000", "written uid-a version 1 at 1000")
 		if n := refusals(t, w); n != 1 {
@@ -192,7 +193,8 @@ func TestAStatusThatIsDeniedCountsAsRefusedOnceOthersAreStored(t *testing.T) {
 func TestAPassingStatusThatIsDeniedIsNotTriedAsOftenAsItIsAskedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t, stored("a", v1alpha1.JobStatus{}), stored("b", v1alpha1.JobStatus{}))
-		a.refuse("a", errForbidden, always)
+		var allowed atomic.Bool
+		a.refuse("a", errForbidden, func(string) bool { return !allowed.Load() })
 		w := a.run(nil)
 		for i := range 600 {
 			w.Write(write("a", uint64(i+1), running(1, epoch)))
@@ -205,7 +207,7 @@ func TestAPassingStatusThatIsDeniedIsNotTriedAsOftenAsItIsAskedFor(t *testing.T)
 			t.Errorf("%d requests within ten minutes", n)
 		}
 		a.wantTold("written uid-b version 1 at 1000")
-		a.before = nil
+		allowed.Store(true)
 		time.Sleep(time.Minute)
 		a.wantTold("written uid-b version 1 at 1000", "written uid-a version 600 at 1000")
 	})

@@ -360,7 +360,8 @@ func (op *operator) reconcilePool(t *tenant) {
 
 // buryUnseen is that of the pool controller.
 func (op *operator) buryUnseen(p *engine.Manager, snapshot engine.PoolSnapshot) {
-	for uid, known := range snapshot.Pods {
+	for _, uid := range sortedKeys(snapshot.Pods) {
+		known := snapshot.Pods[uid]
 		cached := op.pods.live[known.Name]
 		if cached != nil && cached.uid == uid || op.cut {
 			continue
@@ -384,8 +385,8 @@ func (op *operator) state(t *tenant, snapshot engine.PoolSnapshot) workerpool.St
 			Terminating: p.terminating || op.deleted[p.uid], Terminated: p.terminated,
 		})
 	}
-	for uid, p := range op.created {
-		if p.tenant == t {
+	for _, uid := range sortedKeys(op.created) {
+		if p := op.created[uid]; p.tenant == t {
 			s.Workers = append(s.Workers, workerpool.Worker{UID: uid, Ordinal: p.ordinal, Current: true})
 		}
 	}

@@ -247,8 +247,8 @@ func (c *cache[T]) relist(tell func(before, after T, deleted bool)) {
 	}
 }
 
-func sortedKeys[T any](m map[string]T) []string {
-	names := make([]string, 0, len(m))
+func sortedKeys[K ~string, T any](m map[K]T) []K {
+	names := make([]K, 0, len(m))
 	for name := range m {
 		names = append(names, name)
 	}
