@@ -308,7 +308,9 @@ func (j *job) finish(final v1alpha1.JobState, reason, message string) {
 	case j.endTime.IsZero():
 		j.endTime = j.engine().now
 	case reason == v1alpha1.ReasonDeadlineExceeded && j.endTime.Before(j.deadline): // what it ran had ended before
-		j.endTime = j.deadline
+		if j.endTime = j.deadline; j.deadline.After(j.engine().now) { // an agent says so, too early
+			j.endTime = j.engine().now
+		}
 	}
 	j.object.Status.CompletionTime = microTime(j.endTime)
 	j.ask(state{final, reason, message}, 0, reason == v1alpha1.ReasonWorkerLost || reason == v1alpha1.ReasonDeadlineExceeded)

@@ -194,6 +194,17 @@ func TestAnAgentThatHasSeenTheDeadlineFirstIsBelieved(t *testing.T) {
 	}
 }
 
+func TestAJobHasNotEndedInTheFutureThoughItsAgentSaysSo(t *testing.T) {
+	w, _ := lone(t)
+	uid := w.runJob(deadline(60))
+	w.finish(uid, 0, Result{Outcome: DeadlineExceeded})
+	w.live(time.Second)
+	w.wantState(uid, v1alpha1.JobFailed, v1alpha1.ReasonDeadlineExceeded)
+	if end := w.status(uid).CompletionTime; end.After(w.now) {
+		t.Errorf("completion at %s, now it is %s", end, w.now)
+	}
+}
+
 // An attempt that succeeds at the last moment, before it was killed, is still a failure: the Job's time
 // was over, and another leader might have said so.
 func TestTheDeadlineStandsOnceItHasPassed(t *testing.T) {
