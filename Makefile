@@ -196,6 +196,7 @@ soak: ## Run what takes longer than a test should: more seeds, fuzzing, ten time
 	go test -count=1 -timeout=60m ./internal/engine -run TestSimulation -sim.seeds=30000
 	go test -count=1 -timeout=60m ./test/simulation -run TestSimulation -sim.seeds=200000
 	FUZZTOTAL=3600 $(MAKE) fuzz
+	@$(MAKE) test-isolation
 	KUBEBUILDER_ASSETS=$$($(MAKE) -s envtest-assets); export KUBEBUILDER_ASSETS; \
 	go test -count=1 -timeout=60m ./test/crd -run TestWhatIsTakenCanBeDecoded -crd.objects=100000
 	@$(MAKE) test-faults FAULTS='-timeout=60m -faults.all'
