@@ -15,7 +15,8 @@ func TestJobsOutliveAnUpgradeAndARollback(t *testing.T) {
 		w.startOperator(o, previous)
 	}
 	w.leader(w.operators...)
-	w.create(testutil.MakePool(w.namespace, poolName).Replicas(1).Slots(4).Capacity(1000).Retain(0).Obj())
+	// There is room beside the four Jobs that are held, should one worker have them all.
+	w.create(testutil.MakePool(w.namespace, poolName).Replicas(1).Slots(5).Capacity(1000).Retain(0).Obj())
 	w.startWorkers(1, previous)
 	w.ready(1)
 	w.hold("held-before")
