@@ -23,5 +23,11 @@ func (p *WorkerPool) InstalledBy(installation string) bool {
 	return p.Annotations[Installation] == installation
 }
 
+// InstalledElsewhere tells whether the pool belongs to another installation. A
+// pool that nobody has taken yet belongs to none.
+func (p *WorkerPool) InstalledElsewhere(installation string) bool {
+	return p.Annotations[Installation] != "" && !p.InstalledBy(installation)
+}
+
 // Finalizer is on each WorkerPool, so that its workers drain before it goes.
 const Finalizer = "workerpool.dev/drain"

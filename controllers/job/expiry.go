@@ -72,7 +72,7 @@ func (r *ExpiryReconciler) Reconcile(ctx context.Context, request reconcile.Requ
 	if err != nil {
 		return reconcile.Result{}, err
 	}
-	if pool != nil && !pool.InstalledBy(r.Installation) {
+	if pool != nil && pool.InstalledElsewhere(r.Installation) {
 		return reconcile.Result{RequeueAfter: othersInterval}, nil
 	}
 	if left := finishedAt(job).Add(ttl(job, pool)).Sub(r.Clock.Now()); left > 0 {

@@ -336,3 +336,16 @@ func TestAnExpiredJobOfAnotherInstallationIsLeftToIt(t *testing.T) {
 	f.Expect(f.look(r, job)).To(BeZero())
 	f.Expect(f.exists(job)).To(BeFalse())
 }
+
+// After an upgrade no pool says yet whose it is.
+func TestAnExpiredJobOfAPoolThatNobodyHasTakenYetIsDeleted(t *testing.T) {
+	f := newFixture(t)
+	f.createPool(func(*v1alpha1.WorkerPoolSpec) {})
+	job := f.create(f.job("a").TTL(0).Obj())
+	f.finish(job, time.Now())
+	r := &ExpiryReconciler{
+		Client: f.client, Counter: allBut(), Clock: testingclock.NewFakePassiveClock(time.Now().Add(time.Hour)), Installation: "test",
+	}
+	f.Expect(f.look(r, job)).To(BeZero())
+	f.Expect(f.exists(job)).To(BeFalse())
+}

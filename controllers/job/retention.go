@@ -123,7 +123,7 @@ func (r *RetentionReconciler) Reconcile(ctx context.Context, request reconcile.R
 	if err := r.Client.Get(ctx, request.NamespacedName, pool); err != nil {
 		return reconcile.Result{}, client.IgnoreNotFound(err)
 	}
-	if !pool.InstalledBy(r.Installation) {
+	if pool.InstalledElsewhere(r.Installation) {
 		return reconcile.Result{RequeueAfter: othersInterval}, nil
 	}
 	maxFinished := int(ptr.Deref(pool.Spec.Retention.MaxFinished, keepAll)) // the schema has the default

@@ -659,3 +659,15 @@ func TestFinishedJobsOfAnotherInstallationAreLeftToIt(t *testing.T) {
 	f.retain(r)
 	f.Expect(f.exists(first)).To(BeFalse())
 }
+
+// After an upgrade no pool says yet whose it is.
+func TestFinishedJobsOfAPoolThatNobodyHasTakenYetAreDeleted(t *testing.T) {
+	f := newFixture(t)
+	f.createPool(keep(1))
+	first := f.ended("a", v1alpha1.JobSucceeded, noon)
+	f.ended("b", v1alpha1.JobSucceeded, noon.Add(10*time.Second))
+	r := f.retention(allBut(), noon.Add(time.Hour))
+	r.Installation = "test"
+	f.Expect(f.retain(r)).To(BeZero())
+	f.Expect(f.exists(first)).To(BeFalse())
+}

@@ -45,7 +45,7 @@ func (r *Reconciler) adopt(ctx context.Context, pool *v1alpha1.WorkerPool) (bool
 
 // anothers tells whether a pool is another installation's.
 func (r *Reconciler) anothers(pool *v1alpha1.WorkerPool) bool {
-	return pool.Annotations[v1alpha1.Installation] != "" && !pool.InstalledBy(r.agent.Installation)
+	return pool.InstalledElsewhere(r.agent.Installation)
 }
 
 // leaveAlone does nothing to a pool that is another installation's but to say so. If it was this one's a moment ago, it is
