@@ -54,6 +54,8 @@ type world struct {
 	Gomega
 	t          *testing.T
 	bad, other string
+	// operator is nil until it is first started. All that are started are one installation.
+	operator *simulated.Operator
 }
 
 func setup(t *testing.T) *world {
@@ -113,11 +115,13 @@ func widen(node any) {
 // shown.
 func (w *world) startOperator() (stop func()) {
 	w.t.Helper()
-	namespace := env.Namespace(w.t, nil)
-	url := simulated.NewProxy(w.t, env.Config, func(*http.Response) {}, nil)
+	if w.operator == nil {
+		url := simulated.NewProxy(w.t, env.Config, func(*http.Response) {}, nil)
+		w.operator = simulated.NewOperator(w.t, env.Client, env.Namespace(w.t, nil), manager, url)
+	}
 	log, err := os.Create(filepath.Join(w.t.TempDir(), "operator.log"))
 	w.Expect(err).NotTo(HaveOccurred())
-	program, err := simulated.NewOperator(w.t, env.Client, namespace, manager, url).Start(log)
+	program, err := w.operator.Start(log)
 	w.Expect(err).NotTo(HaveOccurred())
 	w.t.Cleanup(func() {
 		program.Signal(syscall.SIGKILL) // one whose caches are never filled does not end otherwise

@@ -107,7 +107,7 @@ func (w *world) checkMayStart(j *jobTruth, t *taskTruth, job *v1alpha1.Job, toke
 		w.fail("2 not again without cause: task %d of %s is started, though it is stored as done", token.Index, j.uid)
 	case t.forgotten != nil && token.Compare(*t.forgotten) > 0:
 		w.fail("1 nothing lost: %s of %s is started, though %s has succeeded and its agent was told to forget that", describe(token), j.uid, t.forgotten)
-	case t.failuresBefore(token) > int(deref(j.spec.MaxRetries)):
+	case !j.haunted && t.failuresBefore(token) > int(deref(j.spec.MaxRetries)):
 		w.fail("2 not again without cause: %s of %s is started after %d failed tries", describe(token), j.uid, t.failuresBefore(token))
 	}
 }
