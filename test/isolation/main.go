@@ -154,6 +154,8 @@ func clean(ctx context.Context, admin client.Client) error {
 // report is the outcome, as it is written.
 type report struct {
 	Phases map[string]latency `json:"phases"`
+	// Probes are of objects that no operator touches, beside B's Jobs: what the API server and the machine take.
+	Probes map[string]latency `json:"probes"`
 	// Slowdown is p99 while A attacks over p99 alone.
 	Slowdown float64 `json:"slowdown"`
 	// Wrong has each Job of B with another result than it should have, or with more than one start.
@@ -170,8 +172,9 @@ func judge(ctx context.Context, s settings, b *victim, a *attack, watched *opera
 	if err != nil {
 		return err
 	}
+	jobs, probes := b.latencies()
 	r := report{
-		Phases: b.latencies(), Wrong: b.wrong(), OperatorPeakBytes: peak, OperatorRestarts: restarts, Attacks: a.counts(),
+		Phases: jobs, Probes: probes, Wrong: b.wrong(), OperatorPeakBytes: peak, OperatorRestarts: restarts, Attacks: a.counts(),
 	}
 	r.Slowdown = r.Phases["attacked"].P99 / r.Phases["alone"].P99
 	content, err := json.MarshalIndent(r, "", "  ")

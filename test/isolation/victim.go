@@ -28,11 +28,12 @@ const (
 	settling = 2 * time.Minute
 )
 
-// latency is how long B's short Jobs took from the create request to the event that shows their end, in milliseconds.
+// latency is how long B's short Jobs took from the create request to the event that shows their end, or probes to that of
+// their creation, in milliseconds.
 type latency struct {
-	Jobs int     `json:"jobs"`
-	P50  float64 `json:"p50"`
-	P99  float64 `json:"p99"`
+	Count int     `json:"count"`
+	P50   float64 `json:"p50"`
+	P99   float64 `json:"p99"`
 }
 
 // victim is tenant B.
@@ -45,6 +46,15 @@ type victim struct {
 	jobs map[string]*victimJob
 	// changed is closed and made anew with each end.
 	changed chan struct{}
+	// probes are ConfigMaps by name: how long each took from the create request to its event. No operator touches them, so
+	// they tell what the API server and the machine alone take.
+	probes map[string]*probe
+}
+
+type probe struct {
+	phase   string
+	created time.Time
+	took    time.Duration
 }
 
 type victimJob struct {
@@ -58,7 +68,7 @@ type victimJob struct {
 }
 
 func newVictim(ctx context.Context, admin client.WithWatch, perMinute int) (*victim, error) {
-	v := &victim{admin: admin, perMinute: perMinute, jobs: map[string]*victimJob{}, changed: make(chan struct{})}
+	v := &victim{admin: admin, perMinute: perMinute, jobs: map[string]*victimJob{}, changed: make(chan struct{}), probes: map[string]*probe{}}
 	if err := makeTenant(ctx, admin, tenantB, "restricted"); err != nil {
 		return nil, err
 	}
@@ -72,6 +82,7 @@ func newVictim(ctx context.Context, admin client.WithWatch, perMinute int) (*vic
 		return nil, fmt.Errorf("the pool of B is not ready: %s", pool.Status.Ready)
 	}
 	go v.watch(ctx)
+	go v.watchProbes(ctx)
 	return v, nil
 }
 
@@ -108,6 +119,7 @@ func (v *victim) run(ctx context.Context, phase string, lasts time.Duration) err
 			return ctx.Err()
 		}
 		creating.Go(func() { v.create(ctx, phase, n) })
+		creating.Go(func() { v.probe(ctx, phase, n) })
 	}
 	creating.Wait()
 	v.await(ctx)
@@ -134,6 +146,36 @@ func (v *victim) create(ctx context.Context, phase string, n int) {
 		return
 	}
 	j.uid = job.UID
+}
+
+func (v *victim) probe(ctx context.Context, phase string, n int) {
+	o := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: tenantB, Name: fmt.Sprintf("%s-%05d", phase, n)}}
+	v.mu.Lock()
+	v.probes[o.Name] = &probe{phase: phase, created: time.Now()}
+	v.mu.Unlock()
+	if err := v.admin.Create(ctx, o); err != nil && ctx.Err() == nil {
+		say("a probe was not created: %v", err)
+	}
+}
+
+func (v *victim) watchProbes(ctx context.Context) {
+	for ctx.Err() == nil {
+		events, err := v.admin.Watch(ctx, &corev1.ConfigMapList{}, client.InNamespace(tenantB))
+		if err != nil {
+			pause(ctx, 100*time.Millisecond)
+			continue
+		}
+		for event := range events.ResultChan() {
+			if o, ok := event.Object.(*corev1.ConfigMap); ok && event.Type == watch.Added {
+				now := time.Now()
+				v.mu.Lock()
+				if p := v.probes[o.Name]; p != nil && p.took == 0 {
+					p.took = now.Sub(p.created)
+				}
+				v.mu.Unlock()
+			}
+		}
+	}
 }
 
 // watch notes the ends of B's Jobs.
@@ -221,19 +263,29 @@ func (v *victim) targets() []target {
 	return all
 }
 
-func (v *victim) latencies() map[string]latency {
+// latencies of B's short Jobs, and of the probes, in each phase.
+func (v *victim) latencies() (jobs, probes map[string]latency) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	took := map[string][]float64{}
+	ofJobs, ofProbes := map[string][]float64{}, map[string][]float64{}
 	for _, j := range v.jobs {
 		if !j.long {
-			took[j.phase] = append(took[j.phase], float64(j.took.Microseconds())/1000)
+			ofJobs[j.phase] = append(ofJobs[j.phase], float64(j.took.Microseconds())/1000)
 		}
 	}
+	for _, p := range v.probes {
+		if p.took > 0 {
+			ofProbes[p.phase] = append(ofProbes[p.phase], float64(p.took.Microseconds())/1000)
+		}
+	}
+	return summarise(ofJobs), summarise(ofProbes)
+}
+
+func summarise(took map[string][]float64) map[string]latency {
 	all := map[string]latency{}
 	for phase, values := range took {
 		slices.Sort(values)
-		all[phase] = latency{Jobs: len(values), P50: quantile(values, 50), P99: quantile(values, 99)}
+		all[phase] = latency{Count: len(values), P50: quantile(values, 50), P99: quantile(values, 99)}
 	}
 	return all
 }
