@@ -88,6 +88,4 @@ var controls = []control{
 		"job.UID != request.UID:\n\t\tr.Engine.Absent(refOf(request))", "job.UID != request.UID:\n\t\tr.Engine.Cancel(request.UID)"},
 	{"epoch: what is started outranks all that is known, of later epochs too", "internal/engine/task.go",
 		`if t.last.Epoch.Compare(token.Epoch) > 0 {`, `if false {`},
-	{"epoch: who has the Lease leads, though a later epoch has written", "internal/status/store.go",
-		"if err := w.Leading(ctx); err != nil {\n\t\t\t\treturn outcome{}, fmt.Errorf(\"the Job", "if err := errConflict; err != nil {\n\t\t\t\treturn outcome{}, fmt.Errorf(\"the Job"},
 }
