@@ -12,7 +12,6 @@ package engine
 import (
 	"cmp"
 	"iter"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -40,8 +39,8 @@ const (
 	runningDue = 200 * time.Millisecond
 	waitingDue = 2 * time.Second
 
-	// refusalRest is how long a worker is left alone that did not start what it was sent: too many of its
-	// results are not stored yet.
+	// refusalRest is how long a worker is left alone that did not start what it was sent, because too many of its
+	// results are not stored yet, or has interrupted it.
 	refusalRest = time.Second
 
 	// killGrace is the time from SIGTERM to SIGKILL for a Job that is deleted.
@@ -337,9 +336,9 @@ func (e *Engine) Tick() {
 	e.enter()
 	defer e.leave()
 	e.wakeJobs()
-	for key, p := range e.pools {
-		if p.unseen && p.search(maxByTick) {
-			e.out.PoolChanged(key)
+	for _, p := range e.inOrder(func(p *pool) bool { return p.unseen }) {
+		if p.search(maxByTick) {
+			e.out.PoolChanged(p.config.Key)
 		}
 	}
 	if e.now.Sub(e.swept) < sweepInterval {
@@ -347,17 +346,27 @@ func (e *Engine) Tick() {
 	}
 	e.swept = e.now
 	e.dropOldClaims()
-	for _, key := range slices.SortedFunc(maps.Keys(e.pools), byName) { // in an order that does not depend on chance
-		p := e.pools[key]
+	for _, p := range e.inOrder(func(*pool) bool { return true }) {
 		p.offer()
 		if p.match() || p.giveUp() {
-			e.out.PoolChanged(key)
+			e.out.PoolChanged(p.config.Key)
 		}
 	}
 }
 
-func byName(a, b types.NamespacedName) int {
-	return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+// inOrder are the pools of a kind, in an order that does not depend on chance.
+func (e *Engine) inOrder(kind func(*pool) bool) []*pool {
+	var all []*pool
+	for _, p := range e.pools {
+		if kind(p) {
+			all = append(all, p)
+		}
+	}
+	slices.SortFunc(all, func(a, b *pool) int {
+		x, y := a.config.Key, b.config.Key
+		return cmp.Or(cmp.Compare(x.Namespace, y.Namespace), cmp.Compare(x.Name, y.Name))
+	})
+	return all
 }
 
 // inOrder are jobs in the order of their creation.
