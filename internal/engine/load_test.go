@@ -109,7 +109,7 @@ func TestACutOffTryIsNoTaskThatHasEnded(t *testing.T) {
 	uid := w.runJob()
 	w.live(time.Second)
 	w.finish(uid, 0, Result{Outcome: Interrupted})
-	w.live(time.Second)
+	w.live(refusalRest + time.Second) // the worker rests first
 	w.wantState(uid, v1alpha1.JobRunning, "")
 	if got := w.pool().Snapshot().Demand.TaskTime; got != longest {
 		t.Errorf("a task takes %v, and none has ended", got)

@@ -278,3 +278,22 @@ func TestAWorkerIsBusyWithTheResultOfAJobThatIsNotLookedAtYet(t *testing.T) {
 	}
 	w.wantState(uid, v1alpha1.JobSucceeded, "")
 }
+
+// It would be sent its job again at once, hundreds of times a second.
+func TestAWorkerThatInterruptsWhatItIsSentRests(t *testing.T) {
+	w, p := room(t, 1)
+	uid := w.runJob()
+	w.wantRuns(uid, 0)
+	for n := 1; n <= 3; n++ {
+		w.finish(uid, 0, Result{Outcome: Interrupted})
+		w.turn()
+		w.turn()
+		if got := p.starts(uid); got != n {
+			t.Fatalf("after %d interruptions it was sent %d times", n, got)
+		}
+		w.live(refusalRest + time.Second)
+		if got := p.starts(uid); got != n+1 {
+			t.Fatalf("a second after %d interruptions it was sent %d times", n, got)
+		}
+	}
+}

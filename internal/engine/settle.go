@@ -23,6 +23,9 @@ func (t *task) settle(r Result) {
 	case j.cancelled:
 		a.worker.acknowledge(a.token)
 	case r.Outcome.cutOff():
+		if r.Outcome == Interrupted { // else a worker that says so of all that it is sent would be sent it for ever, at once
+			a.worker.resting = j.engine().now.Add(refusalRest)
+		}
 		fate = t.cutOff(a, failure{reason: v1alpha1.ReasonInterrupted, message: t.whyCutOff()})
 	default:
 		fate = t.ended(a, r)
