@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"os"
 	"sync"
@@ -114,6 +115,11 @@ func (l *Lease) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord, []
 		leading := l.isLeading()
 		if leading && (apierrors.IsNotFound(err) || err == nil && !l.isMine(record)) {
 			l.end()
+		}
+		if !leading && err == nil && record.LeaderTransitions == math.MaxInt32 {
+			// One more is none that the Lease can have, and nobody could win it any more. Agents take the lower epoch for
+			// what it is where a backup was restored, and accept it within a minute.
+			record.LeaderTransitions = 0
 		}
 		if leading || !apiserver.Unreachable(err) {
 			return record, raw, err

@@ -3,6 +3,7 @@ package leader
 import (
 	"context"
 	"errors"
+	"math"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -271,5 +272,17 @@ func TestTheLeadEndsAtOnceWhereSomebodyHasDeletedOrChangedTheLease(t *testing.T)
 				t.Errorf("it can't be given back: %v", err)
 			}
 		})
+	}
+}
+
+// Who wins the Lease counts one transition more.
+func TestALeaseWithAsManyTransitionsAsItCanHaveIsWonAllTheSame(t *testing.T) {
+	l, api := newLease()
+	for stored, want := range map[int]int{7: 7, math.MaxInt32 - 1: math.MaxInt32 - 1, math.MaxInt32: 0} {
+		api.record = resourcelock.LeaderElectionRecord{LeaderTransitions: stored}
+		record, _, err := l.Get(t.Context())
+		if err != nil || record.LeaderTransitions != want {
+			t.Errorf("%d transitions are read as %d, want %d; %v", stored, record.LeaderTransitions, want, err)
+		}
 	}
 }
