@@ -1,7 +1,9 @@
 // The isolation program has one tenant attack the operator, and sees what another notices. Tenant B runs Jobs, first
 // alone and then while tenant A attacks from its workers' shells, from the pod network and with the objects it may
-// create. B's Jobs must take at most twice as long (p99, in the same run), have the right results and run once. The
-// operator must stay small and must not restart. `make test-isolation` runs the program.
+// create. B's Jobs must have the right results and run once. The operator must stay small and must not restart. And by it
+// B's Jobs must become at most twice as slow (p99, in the same run): what A takes from the API server and the node all
+// notice, with the operator or without, so ConfigMaps that no operator touches are made beside the Jobs, and the slowdown
+// of these is not the operator's. `make test-isolation` runs the program.
 package main
 
 import (
@@ -156,8 +158,11 @@ type report struct {
 	Phases map[string]latency `json:"phases"`
 	// Probes are of objects that no operator touches, beside B's Jobs: what the API server and the machine take.
 	Probes map[string]latency `json:"probes"`
-	// Slowdown is p99 while A attacks over p99 alone.
-	Slowdown float64 `json:"slowdown"`
+	// Slowdown is the Jobs' p99 while A attacks over that alone, ProbeSlowdown the probes', and OwnSlowdown the first over the
+	// second: the operator's part.
+	Slowdown      float64 `json:"slowdown"`
+	ProbeSlowdown float64 `json:"probeSlowdown"`
+	OwnSlowdown   float64 `json:"ownSlowdown"`
 	// Wrong has each Job of B with another result than it should have, or with more than one start.
 	Wrong []string `json:"wrong"`
 	// OperatorPeakBytes is the largest resident set of a replica, and OperatorRestarts the sum of all restarts.
@@ -176,7 +181,9 @@ func judge(ctx context.Context, s settings, b *victim, a *attack, watched *opera
 	r := report{
 		Phases: jobs, Probes: probes, Wrong: b.wrong(), OperatorPeakBytes: peak, OperatorRestarts: restarts, Attacks: a.counts(),
 	}
-	r.Slowdown = r.Phases["attacked"].P99 / r.Phases["alone"].P99
+	r.Slowdown = jobs["attacked"].P99 / jobs["alone"].P99
+	r.ProbeSlowdown = probes["attacked"].P99 / probes["alone"].P99
+	r.OwnSlowdown = r.Slowdown / max(1, r.ProbeSlowdown)
 	content, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return err
@@ -194,8 +201,9 @@ func judge(ctx context.Context, s settings, b *victim, a *attack, watched *opera
 // violations are the bounds that were not kept. An attack that never took place is one too.
 func (r *report) violations() []error {
 	var all []error
-	if r.Slowdown > maxSlowdown {
-		all = append(all, fmt.Errorf("the p99 of B is %.2f times that alone, and may be %.1f times", r.Slowdown, maxSlowdown))
+	if !(r.OwnSlowdown <= maxSlowdown) { // not a number neither
+		all = append(all, fmt.Errorf("the p99 of B is %.2f times that alone, %.2f times beside the probes, and may be %.1f times",
+			r.Slowdown, r.OwnSlowdown, maxSlowdown))
 	}
 	if len(r.Wrong) > 0 {
 		all = append(all, fmt.Errorf("%d Jobs of B went wrong: %v", len(r.Wrong), r.Wrong[:min(5, len(r.Wrong))]))
