@@ -50,8 +50,9 @@ type Pool interface {
 	Start() error
 	// Close ends dispatch: queued Jobs wait for a pool of that name again, and what runs goes on.
 	Close()
-	// Drain assigns nothing more to a worker.
-	Drain(pod types.UID)
+	// Cordon declares which workers are about to be deleted, all of them, and returns those that may be: a worker is not
+	// if it turns out not to be as it was thought to be. All others serve again.
+	Cordon(victims []engine.Victim) map[types.UID]bool
 	// Gone says that a worker's pod does not exist any more, though no list of pods has shown that.
 	Gone(pod types.UID)
 	// Snapshot returns what the pool does.

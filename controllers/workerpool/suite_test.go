@@ -233,10 +233,15 @@ func (p fakePool) Close() {
 	p.engine.removed[p.key] = true
 }
 
-func (p fakePool) Drain(pod types.UID) {
+// Cordon remembers all pods that were ever cordoned.
+func (p fakePool) Cordon(victims []engine.Victim) map[types.UID]bool {
 	p.engine.mu.Lock()
 	defer p.engine.mu.Unlock()
-	p.engine.drained[pod] = true
+	done := map[types.UID]bool{}
+	for _, v := range victims {
+		p.engine.drained[v.Pod], done[v.Pod] = true, true
+	}
+	return done
 }
 
 func (p fakePool) Gone(pod types.UID) {

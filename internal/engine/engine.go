@@ -348,7 +348,7 @@ func (e *Engine) Tick() {
 	e.dropOldClaims()
 	for _, p := range e.inOrder(func(*pool) bool { return true }) {
 		p.offer()
-		if p.match() || p.giveUp() {
+		if p.match() || p.hasLost() {
 			e.out.PoolChanged(p.config.Key)
 		}
 	}

@@ -241,16 +241,51 @@ func (p *pool) offer() {
 	}
 }
 
-// giveUp marks the workers that have been without a session for too long. It tells whether there
-// are any.
-func (p *pool) giveUp() bool {
-	found := false
+// hasLost tells whether a worker has been without a session for too long.
+func (p *pool) hasLost() bool {
 	for _, w := range p.workers {
 		if w.lost() {
-			w.givenUp, found = true, true
+			return true
 		}
 	}
-	return found
+	return false
+}
+
+// cordon has exactly these workers drain, but for those that are not as they were thought to be, and returns them all.
+// What is being deleted stays as it is. A pod that is not known runs nothing.
+func (p *pool) cordon(victims []Victim) map[types.UID]bool {
+	chosen := make(map[types.UID]cordon, len(victims))
+	done := make(map[types.UID]bool, len(victims))
+	for _, v := range victims {
+		w := p.workers[v.Pod]
+		if done[v.Pod] = w == nil || w.is(v); !done[v.Pod] {
+			continue
+		}
+		chosen[v.Pod] = cordoned
+		if v.Lost {
+			chosen[v.Pod] = givenUp
+		}
+	}
+	var changed []*podWorker
+	for _, w := range p.workers {
+		if now := chosen[w.uid]; now != w.cordon && (now != serving || !w.terminating) {
+			changed = append(changed, w)
+		}
+	}
+	slices.SortFunc(changed, compareWorkers)
+	odd := false
+	for _, w := range changed {
+		w.cordon = chosen[w.uid]
+		w.offer()
+		odd = odd || !w.likeNew()
+	}
+	if len(changed) > 0 {
+		p.engine.out.PoolChanged(p.config.Key)
+	}
+	if odd { // one of them may be the last that is large enough for some Jobs, or the first
+		p.reconsider()
+	}
+	return done
 }
 
 // active is the number of jobs that run, or whose end is not stored yet.

@@ -121,6 +121,15 @@ type WorkerPod struct {
 	Resources worker.ResourceLimits
 }
 
+// Victim is a worker that is to be deleted, and why it was thought that it can be.
+type Victim struct {
+	Pod types.UID
+	// Idle: because it was idle.
+	Idle bool
+	// Lost: because it had no session for too long.
+	Lost bool
+}
+
 // PoolSnapshot is what a pool does at one moment.
 type PoolSnapshot struct {
 	// Workers is the number of workers that are connected and take Jobs.
@@ -171,6 +180,8 @@ type PodSnapshot struct {
 	Busy bool
 	// Draining: it is assigned nothing new.
 	Draining bool
+	// Cordoned: it is so because it is about to be deleted.
+	Cordoned bool
 	// Spent: it has run all that it should, or is not fit for more, and takes nothing new.
 	Spent bool
 	// ResetFailure is why a reset has failed there, for people; empty if none has. It is spent then.
