@@ -51,6 +51,8 @@ type world struct {
 	down error
 	gets atomic.Int64
 	log  []string
+	// status is that of the pool as it would be written.
+	status v1alpha1.WorkerPoolStatus
 	// meanwhile is called after a plan, before it is carried out, and deleting with each pod that is to be deleted: what
 	// it returns is the answer, and whether the pod is deleted all the same.
 	meanwhile func()
@@ -90,6 +92,8 @@ func (w *world) reconcile() []Intent {
 	if err := w.reconciler.execute(w.t.Context(), s, intents); err != nil && !errors.Is(err, errNotNow) {
 		w.t.Fatalf("execute: %v", err)
 	}
+	w.reconciler.explain(s)
+	w.status = s.status()
 	if after := w.counted(); after > before && after > s.replicas()+s.state().Surge {
 		w.t.Fatalf("%d workers were made %d, for %d wanted", before, after, s.replicas())
 	}
@@ -256,6 +260,7 @@ func (w *world) Pool(types.NamespacedName) (Pool, bool)                     { re
 func (w *world) Start() error                                               { return nil }
 func (w *world) Close()                                                     {}
 func (w *world) Gone(types.UID)                                             {}
+func (w *world) Explain(string, string)                                     {}
 func (w *world) Snapshot() engine.PoolSnapshot                              { return engine.PoolSnapshot{Pods: w.does} }
 
 // Cordon is the engine's.

@@ -193,6 +193,7 @@ type fakeEngine struct {
 	buried    map[types.UID]bool
 	drained   map[types.UID]bool
 	snapshots map[types.NamespacedName]engine.PoolSnapshot
+	explained map[types.NamespacedName]string
 }
 
 func newFakeEngine() *fakeEngine {
@@ -201,7 +202,7 @@ func newFakeEngine() *fakeEngine {
 		pools:   map[types.NamespacedName]engine.PoolConfig{},
 		started: map[types.NamespacedName]bool{}, removed: map[types.NamespacedName]bool{},
 		workers: map[types.NamespacedName][]engine.WorkerPod{}, drained: map[types.UID]bool{}, buried: map[types.UID]bool{},
-		snapshots: map[types.NamespacedName]engine.PoolSnapshot{},
+		snapshots: map[types.NamespacedName]engine.PoolSnapshot{}, explained: map[types.NamespacedName]string{},
 	}
 }
 
@@ -242,6 +243,12 @@ func (p fakePool) Cordon(victims []engine.Victim) map[types.UID]bool {
 		p.engine.drained[v.Pod], done[v.Pod] = true, true
 	}
 	return done
+}
+
+func (p fakePool) Explain(reason, _ string) {
+	p.engine.mu.Lock()
+	defer p.engine.mu.Unlock()
+	p.engine.explained[p.key] = reason
 }
 
 func (p fakePool) Gone(pod types.UID) {

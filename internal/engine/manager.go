@@ -79,6 +79,13 @@ func (m *Manager) Cordon(victims []Victim) map[types.UID]bool {
 	return done
 }
 
+// Explain declares why queued Jobs do not start, for people. The reason is empty if they only wait for their turn.
+func (m *Manager) Explain(reason, message string) {
+	m.pool.engine.enter()
+	defer m.pool.engine.leave()
+	m.pool.explain(obstacle{reason, message})
+}
+
 // Worker returns the pool's worker in this pod, and false if there is none.
 func (m *Manager) Worker(pod types.UID) (*Worker, bool) {
 	m.pool.engine.enter()

@@ -616,3 +616,47 @@ func TestASuspendedPoolLetsJobsIntoItsQueue(t *testing.T) {
 	w.live(waitingDue)
 	w.wantState(second, v1alpha1.JobQueued, "")
 }
+
+func TestQueuedJobsSayWhyTheyDoNotStart(t *testing.T) {
+	w, _ := lone(t)
+	w.configure(func(c *PoolConfig) { c.Suspend, c.Capacity = true, 10*toldPerSweep })
+	var jobs []types.UID
+	for range 2*toldPerSweep + 1 {
+		jobs = append(jobs, w.runJobLater())
+	}
+	w.live(waitingDue)
+	told := func(reason string) int {
+		n := 0
+		for _, uid := range jobs {
+			if s := w.status(uid); s.State == v1alpha1.JobQueued && s.Reason == reason {
+				n++
+			}
+		}
+		return n
+	}
+	if n := told(""); n != len(jobs) {
+		t.Fatalf("%d of %d Jobs are queued", n, len(jobs))
+	}
+	w.pool().Explain("PoolSuspended", "The pool is suspended.")
+	asked := len(w.writes)
+	for range 100 {
+		w.pool().Explain("PoolSuspended", "The pool is suspended, still.")
+	}
+	if asked != toldPerSweep || len(w.writes) != asked {
+		t.Errorf("%d writes are asked for, then %d, want %d at a time", asked, len(w.writes), toldPerSweep)
+	}
+	late := w.runJob()
+	w.live(2*sweepInterval + waitingDue)
+	if n := told("PoolSuspended"); n != len(jobs) {
+		t.Errorf("%d of %d Jobs say that their pool is suspended", n, len(jobs))
+	}
+	if s := w.status(jobs[0]); s.Message != "The pool is suspended." {
+		t.Errorf("the message is %q", s.Message)
+	}
+	w.wantState(late, v1alpha1.JobQueued, "PoolSuspended")
+	w.pool().Explain("", "")
+	w.live(3*sweepInterval + waitingDue)
+	if n := told(""); n != len(jobs) {
+		t.Errorf("%d of %d Jobs say no more that their pool is suspended", n, len(jobs))
+	}
+}

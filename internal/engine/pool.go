@@ -36,6 +36,10 @@ type pool struct {
 	files, template *resource.Controller
 	// reserved is the worker that is kept for the first job in line that finds no room.
 	reserved reservation
+	// hindrance is why its queued jobs do not start, as the controller has declared; its reason is empty if they only wait
+	// for their turn. Untold are the jobs, in order, whose status may say something else.
+	hindrance obstacle
+	untold    []*job
 	// unseen: the last search has left out jobs; the next tick goes on with it.
 	unseen bool
 
@@ -286,6 +290,38 @@ func (p *pool) cordon(victims []Victim) map[types.UID]bool {
 		p.reconsider()
 	}
 	return done
+}
+
+// explain has the status of queued jobs say why they do not start.
+func (p *pool) explain(o obstacle) {
+	same := p.hindrance.reason == o.reason
+	if p.hindrance = o; same {
+		return
+	}
+	p.untold = nil
+	for next := range p.queue.All(p.engine.now) {
+		if j, ours := next.(*job); ours {
+			p.untold = append(p.untold, j)
+		}
+	}
+	p.tell()
+}
+
+// toldPerSweep is how many queued jobs have their status brought in line at a time: about as many as are written in
+// a second.
+const toldPerSweep = 100
+
+// tell brings the status of the next untold jobs in line.
+func (p *pool) tell() {
+	n := min(len(p.untold), toldPerSweep)
+	for _, j := range p.untold[:n] {
+		if j.place == queued {
+			j.publish()
+		}
+	}
+	if p.untold = p.untold[n:]; len(p.untold) == 0 {
+		p.untold = nil
+	}
 }
 
 // active is the number of jobs that run, or whose end is not stored yet.

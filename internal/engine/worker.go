@@ -35,6 +35,8 @@ type podWorker struct {
 	// stopped: nothing new is assigned, ever. refuses: its agent wants nothing assigned for now: it was told to
 	// end, or its server does not answer.
 	stopped, refuses bool
+	// unavailable is why its agent refuses, for people; empty if it does not say.
+	unavailable string
 
 	// session is nil while the agent is not connected; since says since when, if it should be.
 	session Session
@@ -170,10 +172,10 @@ func (w *podWorker) begin() {
 	}
 }
 
-// setRefuses notes whether the agent wants tasks.
-func (w *podWorker) setRefuses(refuses bool) {
-	if w.refuses != refuses {
-		w.refuses = refuses
+// setRefuses notes whether the agent wants tasks, and why not.
+func (w *podWorker) setRefuses(refuses bool, why string) {
+	if w.refuses != refuses || w.unavailable != why {
+		w.refuses, w.unavailable = refuses, why
 		w.pool.engine.out.PoolChanged(w.pool.config.Key)
 		w.offer()
 	}
@@ -193,6 +195,30 @@ func (w *podWorker) setResets(r Resets) {
 		w.pool.engine.out.PoolChanged(w.pool.config.Key)
 	}
 	w.offer()
+}
+
+// whyUnavailable is why the worker takes nothing for now, though it does not drain; empty if it takes tasks.
+func (w *podWorker) whyUnavailable() string {
+	switch {
+	case w.session == nil:
+		return "its agent has no session with the operator"
+	case w.refuses:
+		return cmp.Or(w.unavailable, "its agent takes no Job for now")
+	case w.restsAgain():
+		return "its agent does not start what it is sent"
+	}
+	return ""
+}
+
+// restsAgain tells whether the worker has just rested, and runs nothing: it may be sent a task and refuse it again and
+// again.
+func (w *podWorker) restsAgain() bool {
+	for _, t := range w.tasks {
+		if !t.attempt.started.IsZero() {
+			return false
+		}
+	}
+	return !w.resting.IsZero() && w.pool.engine.now.Sub(w.resting) < refusalRest+sweepInterval
 }
 
 // takes tells whether the worker takes tasks while it has room.
@@ -401,6 +427,7 @@ func (w *podWorker) snapshot() PodSnapshot {
 		Busy:         w.busy(),
 		Draining:     w.draining() || w.refuses,
 		Cordoned:     w.cordon != serving,
+		Unavailable:  w.whyUnavailable(),
 		Spent:        w.spent,
 		ResetFailure: w.resetFailure,
 		Lost:         w.lost(),
