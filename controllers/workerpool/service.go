@@ -6,6 +6,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/utils/ptr"
 
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
 )
@@ -90,22 +91,27 @@ func (r *Reconciler) explain(s *scope) {
 
 // explanation is why queued Jobs do not start, and whether that can be told now.
 func (s *scope) explanation() (now explanation, known bool) {
-	n := s.count()
-	progress, ready := s.progress(n), s.readiness(n)
 	switch {
 	case s.deleting():
 		return explanation{}, true
 	case s.unreadable() && s.config().Suspend:
-		return explanation{v1alpha1.ReasonPoolInvalid, ready.Message}, true
+		return explanation{v1alpha1.ReasonPoolInvalid, fmt.Sprintf(invalidMessage, s.fault.Message)}, true
 	case s.suspended():
 		return explanation{v1alpha1.ReasonPoolSuspended, suspendedMessage}, true
-	case s.pool.Spec.Autoscaling == nil && n.wanted == 0:
+	case !s.unreadable() && s.pool.Spec.Autoscaling == nil && s.replicas() == 0:
 		return explanation{v1alpha1.ReasonNoWorkers, "The pool has no workers: its spec.replicas is 0. Scale it up."}, true
-	case n.ready > 0 && !s.unserved(), s.serves():
+	case s.memory.unserved.IsZero():
 		return explanation{}, true
-	case hindered(progress.Reason):
+	}
+	n := s.count()
+	if n.ready > 0 && !s.unserved() {
+		return explanation{}, true
+	}
+	if progress := s.progress(n); hindered(progress.Reason) {
 		return explanation{progress.Reason, progress.Message}, true
-	case s.unserved() && !hindered(s.memory.explained.reason):
+	}
+	if s.unserved() && !hindered(s.memory.explained.reason) {
+		ready := s.readiness(n)
 		return explanation{ready.Reason, ready.Message}, true
 	}
 	return explanation{}, ownWill(s.memory.explained.reason)
@@ -132,4 +138,4 @@ func ownWill(reason string) bool {
 // suspendedMessage is what users are told of a suspended pool.
 const suspendedMessage = "The pool is suspended: its spec.suspend is true. No Job is started until it is false."
 
-func (s *scope) suspended() bool { return s.pool.Spec.Suspend != nil && *s.pool.Spec.Suspend }
+func (s *scope) suspended() bool { return !s.unreadable() && ptr.Deref(s.pool.Spec.Suspend, false) }

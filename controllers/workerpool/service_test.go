@@ -9,8 +9,12 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
+	"github.com/workerpool-dev/workerpool/internal/podspec"
+	"github.com/workerpool-dev/workerpool/internal/testutil"
 )
 
 // wantReady fails the test unless the condition Ready is so: `True Reason`, with this in its message.
@@ -184,4 +188,18 @@ func TestAPoolSaysWhatItsAgentSeesOfAServerThatDoesNotAnswer(t *testing.T) {
 	s.submit(time.Hour)
 	s.goOn(unavailableAfter)
 	s.wantJob(s.lastJob(), v1alpha1.JobQueued, v1alpha1.ReasonNotReady, "connection refused")
+}
+
+// Else the statuses of all Jobs that wait would be written anew with each change of the leader.
+func TestANewLeaderKnowsWhyJobsWaitBeforeItKnowsThem(t *testing.T) {
+	pool := testutil.MakePool("ns", "demo").Obj()
+	pool.Spec.Suspend = new(true)
+	c := fake.NewClientBuilder().WithScheme(testutil.Scheme()).WithObjects(pool).WithIndex(&corev1.Pod{}, ownerIndex, ownerOf).Build()
+	eng := newFakeEngine()
+	if err := New(c, c, eng, nil, podspec.Agent{}, clock.RealClock{}).Load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := eng.explained[poolKey]; got != v1alpha1.ReasonPoolSuspended {
+		t.Errorf("Jobs wait for %q", got)
+	}
 }

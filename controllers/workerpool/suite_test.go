@@ -348,3 +348,10 @@ func (e *fakeEngine) workersOf(key types.NamespacedName) func() []engine.WorkerP
 		return e.workers[key]
 	}
 }
+
+// explained is why Jobs of the pool of the test wait.
+func (f *fixture) explained() string {
+	f.engine.mu.Lock()
+	defer f.engine.mu.Unlock()
+	return f.engine.explained[f.key()]
+}
