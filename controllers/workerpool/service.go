@@ -32,9 +32,11 @@ func (s *scope) watchService() {
 			m.unserved = s.now.Add(-unavailableAfter)
 		}
 	}
-	if left := unavailableAfter - s.now.Sub(m.unserved); left > 0 {
-		s.waits = append(s.waits, left)
+	left := unavailableAfter - s.now.Sub(m.unserved)
+	if left <= 0 {
+		left = unavailableAfter // not all that ends it is told
 	}
+	s.waits = append(s.waits, left)
 }
 
 // serves tells whether a worker takes Jobs, or none is wanted.

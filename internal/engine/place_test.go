@@ -108,6 +108,23 @@ func TestAQueuedJobIsUnfitOnceNoWorkerIsLargeEnough(t *testing.T) {
 	}
 }
 
+// The worker of old was to be deleted, and is not.
+func TestAJobThatFitsOnlyAWorkerThatServesAgainIsQueuedAgain(t *testing.T) {
+	w, large := sized(t, 1, worker.ResourceLimits{CPU: 1, Memory: 4 * gi})
+	first, second := w.runJob(takes("", "2Gi", 0)), w.runJob(takes("", "2Gi", 0))
+	w.configure(func(c *PoolConfig) { c.Resources.Memory = gi })
+	if done := w.pool().Cordon([]Victim{{Pod: large.uid, Idle: true}}); done[large.uid] || w.snapshot(large).Cordoned {
+		t.Error("a worker that runs a Job was taken for an idle one")
+	}
+	w.pool().Cordon([]Victim{{Pod: large.uid}})
+	w.live(waitingDue + time.Second)
+	w.wantState(second, v1alpha1.JobPending, v1alpha1.ReasonDoesNotFit)
+	w.pool().Cordon(nil)
+	w.exit(first, 0, 0)
+	w.turn()
+	w.wantRuns(second, 0)
+}
+
 func TestWorkersGetNoJobsThatTheyDoNotServe(t *testing.T) {
 	w, p := lone(t)
 	get, run := w.runJob(asksHTTP), w.runJob()

@@ -277,17 +277,22 @@ func (p *pool) cordon(victims []Victim) map[types.UID]bool {
 		}
 	}
 	slices.SortFunc(changed, compareWorkers)
-	odd := false
+	var left, back bool // of those that may have room for Jobs that fit on no new one
 	for _, w := range changed {
+		was := w.draining()
 		w.cordon = chosen[w.uid]
+		left = left || !was && !w.likeNew()
+		back = back || !w.draining() && !w.likeNew()
 		w.offer()
-		odd = odd || !w.likeNew()
 	}
 	if len(changed) > 0 {
 		p.engine.out.PoolChanged(p.config.Key)
 	}
-	if odd { // one of them may be the last that is large enough for some Jobs, or the first
+	switch {
+	case back:
 		p.reconsider()
+	case left:
+		p.recheck()
 	}
 	return done
 }
