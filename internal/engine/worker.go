@@ -213,12 +213,15 @@ func (w *podWorker) whyUnavailable() string {
 // restsAgain tells whether the worker has just rested, and runs nothing: it may be sent a task and refuse it again and
 // again.
 func (w *podWorker) restsAgain() bool {
+	if w.resting.IsZero() || w.pool.engine.now.Sub(w.resting) >= refusalRest+sweepInterval {
+		return false
+	}
 	for _, t := range w.tasks {
 		if !t.attempt.started.IsZero() {
 			return false
 		}
 	}
-	return !w.resting.IsZero() && w.pool.engine.now.Sub(w.resting) < refusalRest+sweepInterval
+	return true
 }
 
 // takes tells whether the worker takes tasks while it has room.
