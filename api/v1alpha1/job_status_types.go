@@ -54,6 +54,15 @@ const (
 	// ReasonRetrying: an attempt was cut off or failed; the Job will be tried
 	// again.
 	ReasonRetrying = "Retrying"
+	// ReasonPoolSuspended: the pool is suspended, so no Job is started.
+	ReasonPoolSuspended = "PoolSuspended"
+	// ReasonPoolInvalid: the operator can't read the pool's spec, and starts no
+	// Job until it is corrected.
+	ReasonPoolInvalid = "PoolInvalid"
+	// ReasonNoWorkers: the pool has no workers, because its replicas are 0. Where
+	// workers are wanted and none takes Jobs, the reason is that of the pool's
+	// condition.
+	ReasonNoWorkers = "NoWorkers"
 	// ReasonOnFailure: the Job has failed, and its onFailure is to run, or runs.
 	ReasonOnFailure = "OnFailure"
 	// ReasonExitCode: the command ended with an exit code other than 0.
@@ -114,7 +123,8 @@ type JobStatus struct {
 	// +optional
 	State JobState `json:"state,omitempty"`
 
-	// reason of the state, one word.
+	// reason of the state, one word. While no worker of the pool takes Jobs, that
+	// of a queued Job is what is wrong with the pool.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64

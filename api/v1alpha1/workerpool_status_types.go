@@ -7,7 +7,8 @@ import (
 
 // WorkerPoolStatus is what a WorkerPool is.
 type WorkerPoolStatus struct {
-	// conditions of the pool: Ready, Progressing, QueueFull, LimitReached.
+	// conditions of the pool: Ready, Progressing, QueueFull, LimitReached,
+	// Suspended.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -116,7 +117,8 @@ type ResourceAmounts struct {
 
 // Conditions of a WorkerPool.
 const (
-	// PoolReady is true when all wanted workers are ready, at 0 of 0 too.
+	// PoolReady is true when all wanted workers are ready, at 0 of 0 too. It is
+	// false when none of them has taken Jobs for a while.
 	PoolReady = "Ready"
 	// PoolProgressing is true while workers are made, replaced or removed, and
 	// false when that is done or stuck: the reason tells which.
@@ -125,12 +127,16 @@ const (
 	PoolQueueFull = "QueueFull"
 	// PoolLimitReached is true while workers are not made because of spec.limits.
 	PoolLimitReached = "LimitReached"
+	// PoolSuspended is true while spec.suspend keeps Jobs from being started.
+	PoolSuspended = "Suspended"
 )
 
 // Reasons of a WorkerPool's conditions.
 const (
 	ReasonAllReady          = "AllWorkersReady"
 	ReasonNotReady          = "WorkersNotReady"
+	ReasonUnavailable       = "WorkersUnavailable"
+	ReasonPoolResumed       = "NotSuspended"
 	ReasonStarting          = "WorkersStarting"
 	ReasonLimit             = "LimitReached"
 	ReasonWithinLimits      = "WithinLimits"

@@ -20,6 +20,7 @@ import (
 // +kubebuilder:printcolumn:name="Queued",type=integer,JSONPath=`.status.queueSize`,description="Jobs in the queue"
 // +kubebuilder:printcolumn:name="Done",type=integer,JSONPath=`.status.processedJobs`,description="Jobs that finished"
 // +kubebuilder:printcolumn:name="Failed",type=integer,JSONPath=`.status.failedJobs`,description="Jobs that finished as failed"
+// +kubebuilder:printcolumn:name="Suspended",type=boolean,JSONPath=`.spec.suspend`,description="Whether no Job is started"
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:printcolumn:name="Capacity",type=integer,JSONPath=`.spec.queue.capacity`,priority=1,description="Room of the queue, in Jobs"
 // +kubebuilder:printcolumn:name="Image",type=string,JSONPath=`.spec.template.spec.containers[*].image`,priority=1
@@ -142,7 +143,8 @@ type WorkerPoolSpec struct {
 	WorkerLostTimeoutSeconds *int32 `json:"workerLostTimeoutSeconds,omitempty"`
 
 	// suspend keeps Jobs from being started while it is true. What runs goes on,
-	// and the workers stay.
+	// and the workers stay. The pool's condition Suspended says so, and so does the
+	// reason of each queued Job.
 	// +optional
 	// +default=false
 	Suspend *bool `json:"suspend,omitempty"`

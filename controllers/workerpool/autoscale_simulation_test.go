@@ -32,8 +32,10 @@ type scaled struct {
 	made    int
 	jobs    map[types.UID]*v1alpha1.Job
 	written []engine.Write
-	looks   []types.UID
-	result  scaling
+	// writes are those that were stored, counted.
+	writes int
+	looks  []types.UID
+	result scaling
 }
 
 // scaling is what came of a load.
@@ -54,6 +56,8 @@ type idler struct {
 	ends    map[engine.Token]time.Time
 	inbox   []engine.Command
 	seen    uint64
+	// unavailable is why it takes nothing, if so.
+	unavailable string
 }
 
 func (a *idler) Send(cmd engine.Command) { a.inbox = append(a.inbox, cmd) }
@@ -133,6 +137,7 @@ func (s *scaled) store() {
 	for len(s.written) > 0 {
 		w := s.written[0]
 		s.written = s.written[1:]
+		s.writes++
 		job := s.jobs[w.Job.UID]
 		job.Status = w.Status
 		s.engine.Written(w, "1")
@@ -221,7 +226,7 @@ func (s *scaled) receive(a *idler) {
 }
 
 func (s *scaled) report(a *idler) {
-	report := engine.Report{Seen: a.seen, Draining: !s.pods[a.pod.Name].DeletionTimestamp.IsZero()}
+	report := engine.Report{Seen: a.seen, Draining: !s.pods[a.pod.Name].DeletionTimestamp.IsZero() || a.unavailable != "", Unavailable: a.unavailable}
 	for token, end := range a.ends {
 		if end.After(s.clock.Now()) {
 			report.Running = append(report.Running, engine.Running{Token: token, StartedAgo: s.clock.Since(a.started[token])})

@@ -17,7 +17,7 @@ const messageLimit = 1024
 const nameTakenMessage = "A pod that is not the pool's has the name %s: another name is used."
 
 func (s *scope) setConditions(conditions *[]metav1.Condition, n counts) {
-	for _, c := range []metav1.Condition{s.readiness(n), s.progress(n), s.fullness(), s.limit()} {
+	for _, c := range []metav1.Condition{s.readiness(n), s.progress(n), s.fullness(), s.limit(), s.suspension()} {
 		c.ObservedGeneration = s.pool.Generation
 		c.LastTransitionTime = metav1.NewTime(s.now)
 		c.Message = shorten(c.Message)
@@ -42,7 +42,10 @@ func (s *scope) readiness(n counts) metav1.Condition {
 	case s.unreadable():
 		return condition(v1alpha1.PoolReady, false, v1alpha1.ReasonInvalid, invalidMessage, s.fault.Message)
 	case n.ready < n.wanted:
-		return condition(v1alpha1.PoolReady, false, v1alpha1.ReasonNotReady, message, n.ready, workersAre(n.wanted))
+		return condition(v1alpha1.PoolReady, false, v1alpha1.ReasonNotReady, message+"%s", n.ready, workersAre(n.wanted), after(s.whyUnavailable()))
+	case s.unserved():
+		return condition(v1alpha1.PoolReady, false, v1alpha1.ReasonUnavailable, message+" None takes Jobs.%s",
+			min(n.ready, n.wanted), workersAre(n.wanted), after(s.whyUnavailable()))
 	default:
 		return condition(v1alpha1.PoolReady, true, v1alpha1.ReasonAllReady, message, min(n.ready, n.wanted), workersAre(n.wanted))
 	}
@@ -92,6 +95,21 @@ func (s *scope) limit() metav1.Condition {
 		return condition(v1alpha1.PoolLimitReached, true, v1alpha1.ReasonLimit, "%s", s.limited)
 	}
 	return condition(v1alpha1.PoolLimitReached, false, v1alpha1.ReasonWithinLimits, "All workers that are wanted are within the limits.")
+}
+
+func (s *scope) suspension() metav1.Condition {
+	if s.suspended() {
+		return condition(v1alpha1.PoolSuspended, true, v1alpha1.ReasonPoolSuspended, suspendedMessage)
+	}
+	return condition(v1alpha1.PoolSuspended, false, v1alpha1.ReasonPoolResumed, "Jobs are started.")
+}
+
+// after is a sentence that follows another; there may be none.
+func after(sentence string) string {
+	if sentence == "" {
+		return ""
+	}
+	return " " + sentence
 }
 
 // takenName is the first of the names that others' pods have.

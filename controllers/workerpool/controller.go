@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
@@ -50,8 +51,11 @@ type Pool interface {
 	Start() error
 	// Close ends dispatch: queued Jobs wait for a pool of that name again, and what runs goes on.
 	Close()
-	// Drain assigns nothing more to a worker.
-	Drain(pod types.UID)
+	// Cordon declares which workers are about to be deleted, all of them, and returns those that may be: a worker is not
+	// if it turns out not to be as it was thought to be. All others serve again.
+	Cordon(victims []engine.Victim) map[types.UID]bool
+	// Explain declares why queued Jobs do not start, for people; the reason is empty if they only wait for their turn.
+	Explain(reason, message string)
 	// Gone says that a worker's pod does not exist any more, though no list of pods has shown that.
 	Gone(pod types.UID)
 	// Snapshot returns what the pool does.
@@ -145,6 +149,8 @@ func (r *Reconciler) Load(ctx context.Context) error {
 			return err
 		}
 		r.tellEngine(s)
+		s.target = int(ptr.Deref(s.pool.Status.DesiredReplicas, 0)) // until it is known what its Jobs want
+		r.explain(s)
 	}
 	return nil
 }
@@ -179,6 +185,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	if err := r.execute(ctx, s, s.withinLimits(Plan(s.state()), r.agent)); err != nil {
 		return reconcile.Result{}, err
 	}
+	r.explain(s)
 	if err := r.writeStatus(ctx, s); err != nil {
 		return conflictIsLater(err)
 	}

@@ -260,6 +260,7 @@ func TestRefusedWorkersAreReportedUntilTheTemplateIsMended(t *testing.T) {
 		Not(ContainSubstring("workerpool-agent")),
 	))
 	f.Eventually(f.events.Events).Should(Receive(HavePrefix("Warning WorkerNotCreated pods \"demo-0\" is forbidden")))
+	f.Eventually(f.explained).Should(Equal(v1alpha1.ReasonNotCreated))
 	f.expectPods()
 
 	f.change(func(pool *v1alpha1.WorkerPool) {
@@ -284,6 +285,7 @@ func TestObstaclesAreReported(t *testing.T) {
 	}}})
 	f.Eventually(f.condition(v1alpha1.PoolProgressing)).Should(Equal(
 		"False Unschedulable: 1 of 2 workers are held up: 0/1 nodes are available: 1 Insufficient cpu."))
+	f.Eventually(f.explained).Should(Equal(v1alpha1.ReasonUnschedulable))
 
 	f.setStatus("demo-0", corev1.PodStatus{ContainerStatuses: []corev1.ContainerStatus{{
 		Name: "worker", State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{
@@ -292,6 +294,7 @@ func TestObstaclesAreReported(t *testing.T) {
 	}}})
 	f.Eventually(f.condition(v1alpha1.PoolProgressing)).Should(Equal(
 		`False WorkerCannotStart: 1 of 2 workers are held up: container "worker": ImagePullBackOff: Back-off pulling image "busybox:1"`))
+	f.Eventually(f.explained).Should(Equal(v1alpha1.ReasonWorkerCannotStart))
 }
 
 func TestEngineIsTold(t *testing.T) {

@@ -27,12 +27,6 @@ func (m InMemory) Pool(key types.NamespacedName) (Pool, bool) {
 
 type inMemoryPool struct{ *engine.Manager }
 
-func (p inMemoryPool) Drain(pod types.UID) {
-	if w, ok := p.Worker(pod); ok {
-		w.Drain()
-	}
-}
-
 func (p inMemoryPool) Gone(pod types.UID) {
 	if w, ok := p.Worker(pod); ok {
 		w.Gone()

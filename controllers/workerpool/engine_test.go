@@ -33,8 +33,9 @@ func TestThePoolsInMemoryAreThoseOfTheEngine(t *testing.T) {
 	if !ok {
 		t.Fatal("the pool is not known")
 	}
-	pool.Drain("b")
-	pool.Drain("unknown")
+	if done := pool.Cordon([]engine.Victim{{Pod: "b", Idle: true}, {Pod: "unknown"}}); !done["b"] || !done["unknown"] {
+		t.Errorf("cordoned %v, want all: none runs anything", done)
+	}
 	if pods := pool.Snapshot().Pods; pods["a"].Draining || !pods["b"].Draining {
 		t.Errorf("pods are %+v, want b drained", pods)
 	}

@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
+	"github.com/workerpool-dev/workerpool/internal/engine"
 	"github.com/workerpool-dev/workerpool/internal/podspec"
 )
 
@@ -42,22 +43,45 @@ func (r *Reconciler) execute(ctx context.Context, s *scope, intents []Intent) er
 			removes = append(removes, intent)
 		}
 	}
-	for batch := range slices.Chunk(removes, removesAtOnce) {
+	dispensable, all := r.cordon(s, removes)
+	for batch := range slices.Chunk(dispensable, removesAtOnce) {
 		if err := r.removeBatch(ctx, s, batch); err != nil {
 			return err
 		}
 	}
+	if !all { // those that are left may be in the place of new ones
+		s.waits = append(s.waits, atOnce)
+		return nil
+	}
 	return r.create(ctx, s, creates)
 }
 
-// removeBatch drains some workers and deletes their pods at once.
+// cordon has the workers that are to be deleted take no more Jobs, and all others serve. It returns those that are as they
+// were when they were chosen, and whether all are. The others have got a Job or have come back since, and another may be
+// the one to delete now.
+func (r *Reconciler) cordon(s *scope, removes []Intent) (dispensable []Intent, all bool) {
+	p, ok := r.engine.Pool(s.key)
+	if !ok {
+		return removes, true
+	}
+	var victims []engine.Victim
+	for _, intent := range removes {
+		victims = append(victims, engine.Victim{Pod: intent.UID, Idle: intent.Idle, Lost: intent.Action == GiveUp})
+	}
+	cordoned := p.Cordon(victims)
+	for _, intent := range removes {
+		if cordoned[intent.UID] {
+			dispensable = append(dispensable, intent)
+		}
+	}
+	return dispensable, len(dispensable) == len(removes)
+}
+
+// removeBatch deletes the pods of some workers at once.
 func (r *Reconciler) removeBatch(ctx context.Context, s *scope, batch []Intent) error {
 	pods, errs := make([]*corev1.Pod, len(batch)), make([]error, len(batch))
 	var group sync.WaitGroup
 	for i, intent := range batch {
-		if p, ok := r.engine.Pool(s.key); ok {
-			p.Drain(intent.UID)
-		}
 		pods[i] = &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
 			Namespace: s.key.Namespace, Name: podspec.Name(s.key.Name, intent.Ordinal), UID: intent.UID,
 		}}

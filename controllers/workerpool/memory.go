@@ -37,6 +37,10 @@ type memory struct {
 	generation int64
 	// retry is when to try again.
 	retry time.Time
+	// unserved is since when no worker has taken Jobs; zero if one does, or none is wanted.
+	unserved time.Time
+	// explained is what the engine was told last of why Jobs wait.
+	explained explanation
 	// config is what the engine was told of the pool when its spec could be read last; nil if never.
 	config *engine.PoolConfig
 	// autoscaler is for a pool that has one.

@@ -31,6 +31,9 @@ type Worker struct {
 	Recycled bool
 	// Ready: it can run jobs.
 	Ready bool
+	// Cordoned: it would be ready, but takes no jobs: it was to be deleted, and is there still. It serves again unless it
+	// is chosen again.
+	Cordoned bool
 	// Busy: it runs a job, or has a result that is not stored yet.
 	Busy bool
 	// Lost: it was not heard of for too long.
@@ -74,6 +77,8 @@ type Intent struct {
 	UID types.UID
 	// Reason, for the log.
 	Reason string
+	// Idle: the worker was chosen because it is idle.
+	Idle bool
 }
 
 // Plan decides which workers to make and to remove, as far as can be decided now. It is called
@@ -109,7 +114,7 @@ func Plan(s State) []Intent {
 }
 
 func (w Worker) remove(action Action, reason string) Intent {
-	return Intent{Action: action, Ordinal: w.Ordinal, UID: w.UID, Reason: reason}
+	return Intent{Action: action, Ordinal: w.Ordinal, UID: w.UID, Reason: reason, Idle: action == Delete && w.live() && !w.Busy}
 }
 
 // limit is the number of live workers that there may be.
@@ -140,6 +145,11 @@ func splitOutdated(live []Worker, needed int) (replaced, rest []Worker) {
 		switch {
 		case !outdated(w):
 			rest = append(rest, w)
+		case w.Cordoned && spare < 0: // it serves again
+			spare++
+			rest = append(rest, w)
+		case w.Cordoned:
+			replaced = append(replaced, w)
 		case !w.Ready && !w.Busy:
 			replaced = append(replaced, w)
 		case w.Ready && spare > 0:
@@ -199,9 +209,11 @@ func (w Worker) outdatedBy() string {
 
 func byOrdinal(a, b Worker) int { return cmp.Compare(a.Ordinal, b.Ordinal) }
 
-// byDispensability puts the worker first that is missed least.
+// byDispensability puts the worker first that is missed least. One that is cordoned may be on its way out already: the
+// answer to a request may have been lost.
 func byDispensability(a, b Worker) int {
 	return cmp.Or(
+		falseFirst(!a.Cordoned, !b.Cordoned),
 		falseFirst(a.Busy, b.Busy),
 		falseFirst(a.Ready, b.Ready),
 		falseFirst(!outdated(a), !outdated(b)),

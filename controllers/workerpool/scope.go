@@ -212,14 +212,15 @@ func (s *scope) workers() []Worker {
 
 func (s *scope) worker(pod *corev1.Pod) Worker {
 	known := s.snapshot.Pods[pod.UID]
-	ready := conditionOf(pod, corev1.PodReady).Status == corev1.ConditionTrue && !known.Spent
+	fit := conditionOf(pod, corev1.PodReady).Status == corev1.ConditionTrue && !known.Spent
 	return Worker{
 		Name: pod.Name, UID: pod.UID, Ordinal: ordinalOf(s.pool, pod),
 		Current:  s.unreadable() || pod.Labels[v1alpha1.LabelTemplateHash] == s.hash,
 		Recycled: !s.unreadable() && (known.Spent || s.aged(pod)),
-		Ready:    ready,
+		Ready:    fit && !known.Cordoned,
+		Cordoned: fit && known.Cordoned,
 		// What is ready but does not say what it does may be busy since before we led.
-		Busy:        known.Busy || ready && !known.Connected,
+		Busy:        known.Busy || fit && !known.Connected,
 		Lost:        known.Lost,
 		GivenUp:     s.memory.givenUp[pod.UID],
 		Stray:       s.stray(pod),

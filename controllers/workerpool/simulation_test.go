@@ -2,6 +2,7 @@ package workerpool
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -50,6 +51,12 @@ type world struct {
 	down error
 	gets atomic.Int64
 	log  []string
+	// status is that of the pool as it would be written.
+	status v1alpha1.WorkerPoolStatus
+	// meanwhile is called after a plan, before it is carried out, and deleting with each pod that is to be deleted: what
+	// it returns is the answer, and whether the pod is deleted all the same.
+	meanwhile func()
+	deleting  func(name string) (err error, deleted bool)
 }
 
 func newWorld(t *testing.T, replicas int32) *world {
@@ -59,6 +66,7 @@ func newWorld(t *testing.T, replicas int32) *world {
 		clock: clocktesting.NewFakeClock(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)),
 		pods:  map[string]*corev1.Pod{}, cache: map[string]*corev1.Pod{},
 		uids: map[string]int{}, does: map[types.UID]engine.PodSnapshot{},
+		meanwhile: func() {}, deleting: func(string) (error, bool) { return nil, true },
 	}
 	api := &worldClient{world: w}
 	w.reconciler = New(api, api, w, &events.FakeRecorder{}, podspec.Agent{}, w.clock)
@@ -80,9 +88,12 @@ func (w *world) reconcile() []Intent {
 		w.logf("%s %s (%s)", i.Action, podspec.Name("demo", i.Ordinal), i.Reason)
 	}
 	before := w.counted()
-	if err := w.reconciler.execute(w.t.Context(), s, intents); err != nil {
+	w.meanwhile()
+	if err := w.reconciler.execute(w.t.Context(), s, intents); err != nil && !errors.Is(err, errNotNow) {
 		w.t.Fatalf("execute: %v", err)
 	}
+	w.reconciler.explain(s)
+	w.status = s.status()
 	if after := w.counted(); after > before && after > s.replicas()+s.state().Surge {
 		w.t.Fatalf("%d workers were made %d, for %d wanted", before, after, s.replicas())
 	}
@@ -134,7 +145,7 @@ func (w *world) check(s State, intents []Intent) {
 			if i.Reason == "outdated" && target.Ready && ready < s.Replicas-s.Unavailable {
 				w.t.Fatalf("the rollout removed %s and left %d ready of %d", target.Name, ready, s.Replicas)
 			}
-			if i.Reason == "surplus" && target.Busy && idle > 0 {
+			if i.Reason == "surplus" && target.Busy && idle > 0 && !target.Cordoned {
 				w.t.Fatalf("%s is busy and was removed while %d idle workers were left", target.Name, idle)
 			}
 			if !target.Busy {
@@ -249,8 +260,26 @@ func (w *world) Pool(types.NamespacedName) (Pool, bool)                     { re
 func (w *world) Start() error                                               { return nil }
 func (w *world) Close()                                                     {}
 func (w *world) Gone(types.UID)                                             {}
-func (w *world) Drain(types.UID)                                            {}
+func (w *world) Explain(string, string)                                     {}
 func (w *world) Snapshot() engine.PoolSnapshot                              { return engine.PoolSnapshot{Pods: w.does} }
+
+// Cordon is the engine's.
+func (w *world) Cordon(victims []engine.Victim) map[types.UID]bool {
+	done, cordoned := map[types.UID]bool{}, map[types.UID]bool{}
+	for _, v := range victims {
+		is, known := w.does[v.Pod]
+		done[v.Pod] = !known || !(v.Idle && is.Busy) && !(v.Lost && !is.Lost)
+		cordoned[v.Pod] = done[v.Pod]
+	}
+	for uid, is := range w.does {
+		is.Cordoned = cordoned[uid]
+		w.does[uid] = is
+	}
+	return done
+}
+
+// errNotNow is what the API server says when it fails.
+var errNotNow = errors.New("not now")
 
 func (w *world) add(pod *corev1.Pod) { w.pods[pod.Name] = pod }
 func notFound(name string) error     { return apierrors.NewNotFound(pods, name) }
@@ -312,10 +341,13 @@ func (c *worldClient) Delete(_ context.Context, o client.Object, opts ...client.
 	case *options.Preconditions.UID != pod.UID:
 		return apierrors.NewConflict(pods, o.GetName(), fmt.Errorf("the UID is %s", pod.UID))
 	}
-	pod = pod.DeepCopy()
-	pod.DeletionTimestamp = new(metav1.NewTime(w.clock.Now()))
-	w.add(pod)
-	return nil
+	err, deleted := w.deleting(o.GetName())
+	if deleted {
+		pod = pod.DeepCopy()
+		pod.DeletionTimestamp = new(metav1.NewTime(w.clock.Now()))
+		w.add(pod)
+	}
+	return err
 }
 
 // TestAnyLifeEndsAsWanted lets all that can happen happen, in an order that a seed decides, with a
@@ -325,6 +357,7 @@ func TestAnyLifeEndsAsWanted(t *testing.T) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			random := rand.New(rand.NewPCG(seed, 0))
 			w := newWorld(t, int32(random.IntN(6)))
+			w.unreliable(random)
 			surge := random.IntN(3)
 			w.pool.Spec.Update = v1alpha1.UpdateSpec{MaxSurge: new(int32(surge)), MaxUnavailable: new(int32(random.IntN(3) + max(0, 1-surge)))}
 			w.add(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "demo-1", UID: "foreign"}})
@@ -333,6 +366,28 @@ func TestAnyLifeEndsAsWanted(t *testing.T) {
 			}
 			w.finish()
 		})
+	}
+}
+
+// unreliable has workers get something to do or come back while they are about to be deleted, and deletions fail, with
+// and without effect.
+func (w *world) unreliable(random *rand.Rand) {
+	w.meanwhile = func() {
+		for _, uid := range slices.Sorted(maps.Keys(w.does)) {
+			if is := w.does[uid]; random.IntN(8) == 0 && !is.Cordoned {
+				is.Busy, is.Connected, is.Lost = true, true, false
+				w.does[uid] = is
+			}
+		}
+	}
+	w.deleting = func(string) (error, bool) {
+		switch random.IntN(6) {
+		case 0:
+			return errNotNow, false
+		case 1:
+			return errNotNow, true
+		}
+		return nil, true
 	}
 }
 
@@ -377,6 +432,7 @@ func (w *world) step(random *rand.Rand) {
 // finish lets all settle without further faults and checks what is left.
 func (w *world) finish() {
 	w.t.Helper()
+	w.meanwhile, w.deleting = func() {}, func(string) (error, bool) { return nil, true }
 	want := int(*w.pool.Spec.Replicas)
 	for range 100 {
 		w.clock.Step(time.Minute)
@@ -395,6 +451,9 @@ func (w *world) finish() {
 	for _, name := range got {
 		if pod := w.pods[name]; pod.Labels[v1alpha1.LabelTemplateHash] != podspec.Hash(w.pool) {
 			w.t.Errorf("%s is out of date", name)
+		}
+		if w.does[w.pods[name].UID].Cordoned {
+			w.t.Errorf("%s takes no Jobs", name)
 		}
 	}
 	if w.pods["demo-1"].UID != "foreign" {

@@ -193,6 +193,7 @@ type fakeEngine struct {
 	buried    map[types.UID]bool
 	drained   map[types.UID]bool
 	snapshots map[types.NamespacedName]engine.PoolSnapshot
+	explained map[types.NamespacedName]string
 }
 
 func newFakeEngine() *fakeEngine {
@@ -201,7 +202,7 @@ func newFakeEngine() *fakeEngine {
 		pools:   map[types.NamespacedName]engine.PoolConfig{},
 		started: map[types.NamespacedName]bool{}, removed: map[types.NamespacedName]bool{},
 		workers: map[types.NamespacedName][]engine.WorkerPod{}, drained: map[types.UID]bool{}, buried: map[types.UID]bool{},
-		snapshots: map[types.NamespacedName]engine.PoolSnapshot{},
+		snapshots: map[types.NamespacedName]engine.PoolSnapshot{}, explained: map[types.NamespacedName]string{},
 	}
 }
 
@@ -233,10 +234,21 @@ func (p fakePool) Close() {
 	p.engine.removed[p.key] = true
 }
 
-func (p fakePool) Drain(pod types.UID) {
+// Cordon remembers all pods that were ever cordoned.
+func (p fakePool) Cordon(victims []engine.Victim) map[types.UID]bool {
 	p.engine.mu.Lock()
 	defer p.engine.mu.Unlock()
-	p.engine.drained[pod] = true
+	done := map[types.UID]bool{}
+	for _, v := range victims {
+		p.engine.drained[v.Pod], done[v.Pod] = true, true
+	}
+	return done
+}
+
+func (p fakePool) Explain(reason, _ string) {
+	p.engine.mu.Lock()
+	defer p.engine.mu.Unlock()
+	p.engine.explained[p.key] = reason
 }
 
 func (p fakePool) Gone(pod types.UID) {
@@ -335,4 +347,11 @@ func (e *fakeEngine) workersOf(key types.NamespacedName) func() []engine.WorkerP
 		defer e.mu.Unlock()
 		return e.workers[key]
 	}
+}
+
+// explained is why Jobs of the pool of the test wait.
+func (f *fixture) explained() string {
+	f.engine.mu.Lock()
+	defer f.engine.mu.Unlock()
+	return f.engine.explained[f.key()]
 }

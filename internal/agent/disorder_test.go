@@ -51,7 +51,7 @@ func TestAWorkerPutsItsFolderRight(t *testing.T) {
 					t.Errorf("%v", r)
 				}
 			}
-			waitFor(t, "order", func() bool { a.mu.Lock(); defer a.mu.Unlock(); return !a.table.refuses() && a.table.resetFailure == "" })
+			waitFor(t, "order", func() bool { a.mu.Lock(); defer a.mu.Unlock(); return a.table.unavailable() == "" && a.table.resetFailure == "" })
 			stop()
 			if content, err := os.ReadFile(precious); string(content) != "precious" {
 				t.Errorf("what a link led to: %q, error %v", content, err)
@@ -140,7 +140,7 @@ func TestAWorkerThatCannotPutItsFolderRightIsReplaced(t *testing.T) {
 	a.now = func() time.Time { return began.Add(ahead) }
 	_ = broken(t, a)
 	a.disorder(unix.EROFS)
-	if a.table.resetFailure != "" || !a.table.refuses() {
+	if a.table.resetFailure != "" || a.table.unavailable() == "" {
 		t.Errorf("at once: %q", a.table.resetFailure)
 	}
 	ahead = unfitAfter - 1
@@ -164,8 +164,8 @@ func TestAFullDiskIsWaitedFor(t *testing.T) {
 		a.disorder(err)
 		ahead += 2 * unfitAfter
 	}
-	if !a.table.refuses() || a.table.resetFailure != "" {
-		t.Errorf("refuses %t, unfit %q", a.table.refuses(), a.table.resetFailure)
+	if a.table.unavailable() == "" || a.table.resetFailure != "" {
+		t.Errorf("refuses %t, unfit %q", a.table.unavailable() != "", a.table.resetFailure)
 	}
 }
 

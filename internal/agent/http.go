@@ -48,7 +48,7 @@ func (a *Agent) request(at *attempt, r *result) bool {
 	}
 	conn, err := a.connect(ctx)
 	if err != nil {
-		a.loseServer()
+		a.loseServer(err)
 		outcome := a.endingOf(at)
 		r.endedBy(outcome, err.Error(), a.now())
 		return outcome != pb.Outcome_OUTCOME_UNSPECIFIED

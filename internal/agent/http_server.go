@@ -42,7 +42,7 @@ func (a *Agent) probeServer(ctx context.Context) error {
 // lookForServer has no work taken in before the job container's server answers.
 func (a *Agent) lookForServer(ctx context.Context) {
 	if a.health.server != nil {
-		a.setWaiting(a.health.server(ctx) != nil)
+		a.setWaiting(a.health.server(ctx))
 	}
 }
 
@@ -52,8 +52,14 @@ func (a *Agent) awaitServer(ctx context.Context) {
 	if a.health.server == nil {
 		return
 	}
-	for poll(ctx, longestPause, func() bool { return a.health.server(ctx) == nil }) {
-		a.setWaiting(false)
+	answers := func() bool {
+		err := a.health.server(ctx)
+		if ctx.Err() == nil {
+			a.setWaiting(err)
+		}
+		return err == nil
+	}
+	for poll(ctx, longestPause, answers) {
 		a.wake()
 		select {
 		case <-a.serverGone:
@@ -64,15 +70,16 @@ func (a *Agent) awaitServer(ctx context.Context) {
 }
 
 // loseServer has no work taken in until the server answers again.
-func (a *Agent) loseServer() {
-	a.setWaiting(true)
+func (a *Agent) loseServer(err error) {
+	a.setWaiting(err)
 	notify(a.serverGone)
 }
 
-func (a *Agent) setWaiting(waiting bool) {
+// setWaiting notes why the server can't be reached, nil if it can.
+func (a *Agent) setWaiting(err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.table.waiting = waiting
+	a.table.waiting = err
 }
 
 // poll waits until the condition holds, and looks more and more rarely. It returns false if the context

@@ -18,11 +18,11 @@ func TestNoWorkBeforeTheServerAnswers(t *testing.T) {
 	server.close()
 	_, _, _ = runAgent(t, httpConfig(t, o, server), &lockedBuffer{})
 	s := o.accepted() // the session does not wait
-	if !s.hello.GetDraining() {
-		t.Errorf("hello %v, want no work taken in", s.hello)
+	if !s.hello.GetDraining() || !strings.Contains(s.hello.GetUnavailable(), "connection refused") {
+		t.Errorf("hello %v, want no work taken in, and why", s.hello)
 	}
 	server.open()
-	s.until("work taken in", func(r *pb.Report) bool { return !r.GetDraining() })
+	s.until("work taken in", func(r *pb.Report) bool { return !r.GetDraining() && r.GetUnavailable() == "" })
 	if r := s.run(post("a")); r.GetHttpStatus() != 200 {
 		t.Errorf("%v", r)
 	}

@@ -172,7 +172,8 @@ func (a *Agent) hello() *pb.AgentMessage {
 		Instance:     a.instance,
 		Running:      a.table.runningProto(now),
 		Results:      resultsProto(a.table.unsent(a.session), now),
-		Draining:     a.table.refuses(),
+		Draining:     a.table.unavailable() != "",
+		Unavailable:  a.table.unavailable(),
 		Resetting:    uint32(a.table.resetting()),
 		ResetFailure: a.table.resetFailure,
 	}
@@ -282,7 +283,8 @@ func (a *Agent) report() *pb.AgentMessage {
 		Seen:         a.seen,
 		Running:      a.table.runningProto(now),
 		Results:      resultsProto(a.table.unsent(a.session), now),
-		Draining:     a.table.refuses(),
+		Draining:     a.table.unavailable() != "",
+		Unavailable:  a.table.unavailable(),
 		Resetting:    uint32(a.table.resetting()),
 		ResetFailure: a.table.resetFailure,
 	}}}

@@ -238,7 +238,7 @@ func (s *spool) inPlaceLocked() bool {
 	return err == nil && os.SameFile(info, s.info)
 }
 
-// rewriteLocked writes the file anew, with what is still needed.
+// rewriteLocked writes the file anew, with what is still needed. If it fails, it leaves nothing behind.
 func (s *spool) rewriteLocked() error {
 	const part = spoolFile + ".part"
 	next := &spool{volume: s.volume, folder: s.folder, frames: make(map[token]frame, len(s.frames))}
@@ -257,8 +257,8 @@ func (s *spool) rewriteLocked() error {
 	if err == nil {
 		err = next.moveTo(part, spoolFile)
 	}
-	if err != nil {
-		return errors.Join(fmt.Errorf("rewrite the spool: %w", err), next.file.Close())
+	if err != nil { // the disk may be full, and what is written of it would take more of it
+		return errors.Join(fmt.Errorf("rewrite the spool: %w", err), next.file.Close(), s.volume.clear(filepath.Join(s.folder, part)))
 	}
 	_ = s.file.Close()
 	s.file, s.info, s.frames, s.size = next.file, next.info, next.frames, next.size

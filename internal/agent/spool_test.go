@@ -135,6 +135,23 @@ func TestTheSpoolStaysSmall(t *testing.T) {
 	}
 }
 
+// What a rewrite leaves behind that has failed would take room on a disk that is full.
+func TestARewriteThatFailsLeavesNothingBehind(t *testing.T) {
+	dir := t.TempDir()
+	s, _ := reopen(t, dir)
+	mustWrite(t, s, resultFor("stays", tailBytes))
+	if err := errors.Join(os.Remove(filepath.Join(dir, spoolFile)), s.file.Close()); err != nil { // it can't be read any more
+		t.Fatal(err)
+	}
+	if err := s.write(resultFor("next", tailBytes)); err == nil {
+		t.Fatal("it did not fail")
+	}
+	left, err := os.ReadDir(dir)
+	if err != nil || len(left) > 0 {
+		t.Errorf("left %v, error %v", left, err)
+	}
+}
+
 func FuzzSpool(f *testing.F) {
 	frame, err := encodeResult(resultFor("a", 10))
 	if err != nil {

@@ -110,12 +110,17 @@ type table struct {
 	resetFailure string
 	// abandonsResets: the agent is to end, and nobody needs a clean worker any more.
 	abandonsResets bool
-	// draining agents, those whose folder is out of order, and those that wait for the server beside them, take no
+	// draining agents, those whose folder is out of order, and those that wait for the server beside them take no
 	// new attempts.
-	draining, disorder, waiting bool
+	draining, disorder bool
+	// waiting is why the server beside the agent can't be reached, nil if it can.
+	waiting error
 	// scarce: a process could not be started beside others, and none of those has ended since.
 	scarce bool
 }
+
+// maxUnavailable bounds Report.unavailable, in bytes.
+const maxUnavailable = 200
 
 func newTable(slots int) *table {
 	return &table{
@@ -150,7 +155,7 @@ func (t *table) refuse(tok token) refusal {
 		return refusedKnown
 	case t.draining:
 		return refusedDraining
-	case t.waiting:
+	case t.waiting != nil:
 		return refusedWaiting
 	case t.resetFailure != "":
 		return refusedUnclean
@@ -264,9 +269,21 @@ func (t *table) unrecorded() []*attempt {
 	return all
 }
 
-// refuses returns whether no attempt is taken in for now.
-func (t *table) refuses() bool {
-	return t.draining || t.waiting || t.disorder || t.scarce || t.resetFailure != ""
+// unavailable returns why no attempt is taken in for now; empty if one is.
+func (t *table) unavailable() string {
+	switch {
+	case t.draining:
+		return "it is told to end"
+	case t.waiting != nil:
+		return clipTo("its server does not answer: "+t.waiting.Error(), maxUnavailable)
+	case t.resetFailure != "":
+		return "its reset has failed"
+	case t.disorder:
+		return "its disk is full, or its folder is out of order"
+	case t.scarce:
+		return "it has no room for another process"
+	}
+	return ""
 }
 
 // drained returns whether an agent told to end may do so.

@@ -237,6 +237,7 @@ func TestTheLargestMessageOfAnAgentFits(t *testing.T) {
 	hello := &dispatchpb.Hello{
 		Protocol: 1, AgentVersion: strings.Repeat("v", 100), Instance: strings.Repeat("i", maxInstance),
 		Epoch: largestResult().GetToken().GetEpoch(), Draining: true, ResetFailure: strings.Repeat("\u20ac", maxResetChars),
+		Unavailable: strings.Repeat("\u20ac", maxResetChars),
 	}
 	for range 1000 {
 		hello.Results = append(hello.Results, largestResult())

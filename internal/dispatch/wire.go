@@ -25,7 +25,7 @@ const (
 	maxMessageChars = 1024
 	maxOutputBytes  = 4096
 	maxExitCode     = 255
-	// maxResetChars is such that an event takes them, with what else it says.
+	// maxResetChars is such that an event takes them, with what else it says. So is why an agent is draining.
 	maxResetChars = 200
 )
 
@@ -39,7 +39,8 @@ func fromHello(identity Identity, h *dispatchpb.Hello, p prover) (engine.Hello, 
 	}
 	return engine.Hello{
 		Pool: identity.Pool, PoolUID: identity.PoolUID, Pod: identity.PodUID, PodName: identity.PodName,
-		Instance: h.GetInstance(), Proves: identity.Proves, Running: running, Results: results, Draining: h.GetDraining(), Resets: fromResets(h),
+		Instance: h.GetInstance(), Proves: identity.Proves, Running: running, Results: results, Draining: h.GetDraining(),
+		Unavailable: head(printable(h.GetUnavailable()), maxResetChars), Resets: fromResets(h),
 	}, nil
 }
 
@@ -51,7 +52,10 @@ func fromReport(r *dispatchpb.Report, p prover) (engine.Report, error) {
 	if err != nil {
 		return engine.Report{}, err
 	}
-	return engine.Report{Seen: r.GetSeen(), Running: running, Results: results, Draining: r.GetDraining(), Resets: fromResets(r)}, nil
+	return engine.Report{
+		Seen: r.GetSeen(), Running: running, Results: results, Draining: r.GetDraining(),
+		Unavailable: head(printable(r.GetUnavailable()), maxResetChars), Resets: fromResets(r),
+	}, nil
 }
 
 // fromResets reads what a Hello or a Report says of resets.

@@ -39,9 +39,8 @@ type clusterJob struct {
 	accepted bool
 	status   v1alpha1.JobStatus
 
-	// The rest is for the cluster's goroutine. The process ends with the code once it was told to.
-	told  bool
-	code  int32
+	// The rest is for the cluster's goroutine. The process of each attempt ends with the next code, once there is one.
+	codes []int32
 	agent *clusterAgent // nil unless it runs
 	token Token
 }
@@ -132,8 +131,11 @@ func (c *cluster) connect(t *testing.T, name string) {
 
 // submit is what the Job controller does with a new Job. A Job that is not let into the queue is
 // refused, and does not wait in the API as it would otherwise.
-func (c *cluster) submit() (end func(error), err error) {
-	j := c.create()
+func (c *cluster) submit() (end func(error), err error) { return c.submitRetried(0) }
+
+// submitRetried is submit of a Job that is tried again so often, at once.
+func (c *cluster) submitRetried(retries int32) (end func(error), err error) {
+	j := c.create(retries)
 	c.engine.Submit(j.job)
 	switch c.reason(j) {
 	case v1alpha1.ReasonQueueFull:
@@ -148,13 +150,15 @@ func (c *cluster) submit() (end func(error), err error) {
 	return func(err error) { c.post(func() { c.end(j, err) }) }, nil
 }
 
-func (c *cluster) create() *clusterJob {
+func (c *cluster) create(retries int32) *clusterJob {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	name := fmt.Sprintf("job-%d", len(c.jobs))
 	j := &clusterJob{job: Job{
 		JobRef:  JobRef{NamespacedName: types.NamespacedName{Namespace: poolKey.Namespace, Name: name}, UID: types.UID(name)},
-		Created: time.Now(), Spec: &v1alpha1.JobSpec{Pool: poolKey.Name, Command: []string{"true"}},
+		Created: time.Now(), Spec: &v1alpha1.JobSpec{
+			Pool: poolKey.Name, Command: []string{"true"}, MaxRetries: &retries, Backoff: &v1alpha1.Backoff{InitialSeconds: new(int32(0))},
+		},
 	}}
 	c.jobs[j.job.UID] = j
 	return j
@@ -181,10 +185,11 @@ func (c *cluster) handedBack() int {
 
 // end tells a Job's process to end.
 func (c *cluster) end(j *clusterJob, err error) {
-	j.told = true
+	code := int32(0)
 	if err != nil {
-		j.code = 1
+		code = 1
 	}
+	j.codes = append(j.codes, code)
 	if j.agent != nil {
 		j.agent.finish(j)
 	}
@@ -196,8 +201,11 @@ func (c *cluster) Write(w Write) {
 	c.mu.Lock()
 	c.jobs[w.Job.UID].status = w.Status
 	c.mu.Unlock()
-	if w.Final() {
-		c.post(func() { c.engine.Written(w, "2") })
+	if !w.Passing() {
+		c.post(func() {
+			c.engine.Written(w, "2")
+			c.engine.Tick() // a retry has come due
+		})
 	}
 }
 
@@ -229,7 +237,7 @@ func (a *clusterAgent) receive(cmd Command) {
 		j.agent, j.token = a, assignment.Token
 		a.running[j.job.UID] = j.token
 		a.report()
-		if j.told {
+		if len(j.codes) > 0 {
 			a.finish(j)
 		}
 	}
@@ -238,7 +246,9 @@ func (a *clusterAgent) receive(cmd Command) {
 func (a *clusterAgent) finish(j *clusterJob) {
 	delete(a.running, j.job.UID)
 	j.agent = nil
-	a.report(Result{Token: j.token, JobName: j.job.Name, Outcome: Exited, ExitCode: j.code})
+	code := j.codes[0]
+	j.codes = j.codes[1:]
+	a.report(Result{Token: j.token, JobName: j.job.Name, Outcome: Exited, ExitCode: code})
 }
 
 func (a *clusterAgent) report(results ...Result) {
@@ -298,15 +308,17 @@ func TestAWorkerPodIsAWorker(t *testing.T) {
 		if !ok {
 			t.Fatal("there is no worker")
 		}
-		return workertest.Subject{
-			Worker: connected{w, sync.OnceFunc(func() { c.connect(t, "pool-0") })},
-			Give: func(t *testing.T) func(error) {
-				end, err := c.submit()
+		give := func(retries int32) func(t *testing.T) func(error) {
+			return func(t *testing.T) func(error) {
+				end, err := c.submitRetried(retries)
 				if err != nil {
 					t.Errorf("submit: %v", err)
 				}
 				return end
-			},
+			}
+		}
+		return workertest.Subject{
+			Worker: connected{w, sync.OnceFunc(func() { c.connect(t, "pool-0") })}, Give: give(0), GiveRetried: give(1),
 		}
 	})
 }

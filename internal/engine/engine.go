@@ -347,8 +347,9 @@ func (e *Engine) Tick() {
 	e.swept = e.now
 	e.dropOldClaims()
 	for _, p := range e.inOrder(func(*pool) bool { return true }) {
+		p.tell()
 		p.offer()
-		if p.match() || p.giveUp() {
+		if p.match() || p.hasLost() {
 			e.out.PoolChanged(p.config.Key)
 		}
 	}

@@ -117,7 +117,7 @@ type job struct {
 type owed struct {
 	worker *podWorker
 	token  Token
-	// task is to be tried again once the result is stored; or nil.
+	// task whose attempt it is the end of. It may be tried again once the result is stored: see task.unstored.
 	task *task
 	// version of the write that has it; 0 while there is none.
 	version uint64

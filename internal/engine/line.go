@@ -146,7 +146,7 @@ func (p *pool) doesNotFit(j *job) *obstacle {
 		return nil
 	}
 	for _, w := range p.workers {
-		if !w.draining && w.fits(asked) {
+		if !w.draining() && w.fits(asked) {
 			return nil
 		}
 	}

@@ -68,6 +68,24 @@ func (m *Manager) Snapshot() PoolSnapshot {
 	return m.pool.snapshot()
 }
 
+// Cordon declares which workers are about to be deleted, all of them. These take no further Job, and all others serve
+// again, unless they are being deleted. A worker that is not what it was thought to be is left to serve. The answer has
+// those that may be deleted.
+func (m *Manager) Cordon(victims []Victim) map[types.UID]bool {
+	m.pool.engine.enter()
+	defer m.pool.engine.leave()
+	done := m.pool.cordon(victims)
+	m.pool.match()
+	return done
+}
+
+// Explain declares why queued Jobs do not start, for people. The reason is empty if they only wait for their turn.
+func (m *Manager) Explain(reason, message string) {
+	m.pool.engine.enter()
+	defer m.pool.engine.leave()
+	m.pool.explain(obstacle{reason, message})
+}
+
 // Worker returns the pool's worker in this pod, and false if there is none.
 func (m *Manager) Worker(pod types.UID) (*Worker, bool) {
 	m.pool.engine.enter()
@@ -86,13 +104,6 @@ func (w *Worker) Start() error {
 	return err
 }
 
-// Drain has the worker take no further Job, without a wait for those that run.
-func (w *Worker) Drain() {
-	w.worker.pool.engine.enter()
-	defer w.worker.pool.engine.leave()
-	w.worker.drain()
-}
-
 // Gone says that the worker's pod does not exist any more. Lists of pods say so of those that one has shown before;
 // this is for a pod that came and went without.
 func (w *Worker) Gone() {
@@ -106,9 +117,11 @@ func (w *Worker) Gone() {
 	}
 }
 
-// Stop is Drain that waits until nothing runs, and all results are stored.
+// Stop has the worker take no further Job, and waits until nothing runs, and all results are stored.
 func (w *Worker) Stop() error {
-	w.Drain()
+	w.worker.pool.engine.enter()
+	w.worker.stop()
+	w.worker.pool.engine.leave()
 	w.worker.pool.engine.await(func() bool { return !w.worker.busy() })
 	return nil
 }

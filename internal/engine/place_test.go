@@ -108,6 +108,23 @@ func TestAQueuedJobIsUnfitOnceNoWorkerIsLargeEnough(t *testing.T) {
 	}
 }
 
+// The worker of old was to be deleted, and is not.
+func TestAJobThatFitsOnlyAWorkerThatServesAgainIsQueuedAgain(t *testing.T) {
+	w, large := sized(t, 1, worker.ResourceLimits{CPU: 1, Memory: 4 * gi})
+	first, second := w.runJob(takes("", "2Gi", 0)), w.runJob(takes("", "2Gi", 0))
+	w.configure(func(c *PoolConfig) { c.Resources.Memory = gi })
+	if done := w.pool().Cordon([]Victim{{Pod: large.uid, Idle: true}}); done[large.uid] || w.snapshot(large).Cordoned {
+		t.Error("a worker that runs a Job was taken for an idle one")
+	}
+	w.pool().Cordon([]Victim{{Pod: large.uid}})
+	w.live(waitingDue + time.Second)
+	w.wantState(second, v1alpha1.JobPending, v1alpha1.ReasonDoesNotFit)
+	w.pool().Cordon(nil)
+	w.exit(first, 0, 0)
+	w.turn()
+	w.wantRuns(second, 0)
+}
+
 func TestWorkersGetNoJobsThatTheyDoNotServe(t *testing.T) {
 	w, p := lone(t)
 	get, run := w.runJob(asksHTTP), w.runJob()
@@ -615,4 +632,48 @@ func TestASuspendedPoolLetsJobsIntoItsQueue(t *testing.T) {
 	w.engine.Cancel(first)
 	w.live(waitingDue)
 	w.wantState(second, v1alpha1.JobQueued, "")
+}
+
+func TestQueuedJobsSayWhyTheyDoNotStart(t *testing.T) {
+	w, _ := lone(t)
+	w.configure(func(c *PoolConfig) { c.Suspend, c.Capacity = true, 10*toldPerSweep })
+	var jobs []types.UID
+	for range 2*toldPerSweep + 1 {
+		jobs = append(jobs, w.runJobLater())
+	}
+	w.live(waitingDue)
+	told := func(reason string) int {
+		n := 0
+		for _, uid := range jobs {
+			if s := w.status(uid); s.State == v1alpha1.JobQueued && s.Reason == reason {
+				n++
+			}
+		}
+		return n
+	}
+	if n := told(""); n != len(jobs) {
+		t.Fatalf("%d of %d Jobs are queued", n, len(jobs))
+	}
+	w.pool().Explain("PoolSuspended", "The pool is suspended.")
+	asked := len(w.writes)
+	for range 100 {
+		w.pool().Explain("PoolSuspended", "The pool is suspended, still.")
+	}
+	if asked != toldPerSweep || len(w.writes) != asked {
+		t.Errorf("%d writes are asked for, then %d, want %d at a time", asked, len(w.writes), toldPerSweep)
+	}
+	late := w.runJob()
+	w.live(2*sweepInterval + waitingDue)
+	if n := told("PoolSuspended"); n != len(jobs) {
+		t.Errorf("%d of %d Jobs say that their pool is suspended", n, len(jobs))
+	}
+	if s := w.status(jobs[0]); s.Message != "The pool is suspended." {
+		t.Errorf("the message is %q", s.Message)
+	}
+	w.wantState(late, v1alpha1.JobQueued, "PoolSuspended")
+	w.pool().Explain("", "")
+	w.live(3*sweepInterval + waitingDue)
+	if n := told(""); n != len(jobs) {
+		t.Errorf("%d of %d Jobs say no more that their pool is suspended", n, len(jobs))
+	}
 }

@@ -36,6 +36,10 @@ type pool struct {
 	files, template *resource.Controller
 	// reserved is the worker that is kept for the first job in line that finds no room.
 	reserved reservation
+	// hindrance is why its queued jobs do not start, as the controller has declared; its reason is empty if they only wait
+	// for their turn. Untold are the jobs, in order, whose status may say something else.
+	hindrance obstacle
+	untold    []*job
 	// unseen: the last search has left out jobs; the next tick goes on with it.
 	unseen bool
 
@@ -241,16 +245,88 @@ func (p *pool) offer() {
 	}
 }
 
-// giveUp marks the workers that have been without a session for too long. It tells whether there
-// are any.
-func (p *pool) giveUp() bool {
-	found := false
+// hasLost tells whether a worker has been without a session for too long.
+func (p *pool) hasLost() bool {
 	for _, w := range p.workers {
 		if w.lost() {
-			w.givenUp, found = true, true
+			return true
 		}
 	}
-	return found
+	return false
+}
+
+// cordon has exactly these workers drain, but for those that are not as they were thought to be, and returns them all.
+// What is being deleted stays as it is. A pod that is not known runs nothing.
+func (p *pool) cordon(victims []Victim) map[types.UID]bool {
+	chosen := make(map[types.UID]cordon, len(victims))
+	done := make(map[types.UID]bool, len(victims))
+	for _, v := range victims {
+		w := p.workers[v.Pod]
+		if done[v.Pod] = w == nil || w.is(v); !done[v.Pod] {
+			continue
+		}
+		chosen[v.Pod] = cordoned
+		if v.Lost {
+			chosen[v.Pod] = givenUp
+		}
+	}
+	var changed []*podWorker
+	for _, w := range p.workers {
+		if now := chosen[w.uid]; now != w.cordon && (now != serving || !w.terminating) {
+			changed = append(changed, w)
+		}
+	}
+	slices.SortFunc(changed, compareWorkers)
+	var left, back bool // of those that may have room for Jobs that fit on no new one
+	for _, w := range changed {
+		was := w.draining()
+		w.cordon = chosen[w.uid]
+		left = left || !was && !w.likeNew()
+		back = back || !w.draining() && !w.likeNew()
+		w.offer()
+	}
+	if len(changed) > 0 {
+		p.engine.out.PoolChanged(p.config.Key)
+	}
+	switch {
+	case back:
+		p.reconsider()
+	case left:
+		p.recheck()
+	}
+	return done
+}
+
+// explain has the status of queued jobs say why they do not start.
+func (p *pool) explain(o obstacle) {
+	same := p.hindrance.reason == o.reason
+	if p.hindrance = o; same {
+		return
+	}
+	p.untold = nil
+	for next := range p.queue.All(p.engine.now) {
+		if j, ours := next.(*job); ours {
+			p.untold = append(p.untold, j)
+		}
+	}
+	p.tell()
+}
+
+// toldPerSweep is how many queued jobs have their status brought in line at a time: about as many as are written in
+// a second.
+const toldPerSweep = 100
+
+// tell brings the status of the next untold jobs in line.
+func (p *pool) tell() {
+	n := min(len(p.untold), toldPerSweep)
+	for _, j := range p.untold[:n] {
+		if j.place == queued {
+			j.publish()
+		}
+	}
+	if p.untold = p.untold[n:]; len(p.untold) == 0 {
+		p.untold = nil
+	}
 }
 
 // active is the number of jobs that run, or whose end is not stored yet.

@@ -114,7 +114,7 @@ func TestADrainWaitsForTheResetAndNoLonger(t *testing.T) {
 			w.exit(uid, 0, 0)
 			w.turn()
 			view, _ := w.pool().Worker(p.uid)
-			view.Drain()
+			w.pool().Cordon([]Victim{{Pod: p.uid}})
 			if view.Status().State != worker.WorkerStopping {
 				t.Fatalf("the worker is %v, want it stopping", view.Status().State)
 			}

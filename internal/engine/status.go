@@ -39,6 +39,8 @@ func (j *job) present() state {
 			"The queue of the pool is full (%d Jobs). The Job comes in, in order, as room appears.", j.pool.config.Capacity)}
 	case j.place == away:
 		return state{v1alpha1.JobPending, v1alpha1.ReasonRetrying, j.note}
+	case j.pool.hindrance.reason != "":
+		return state{v1alpha1.JobQueued, j.pool.hindrance.reason, j.pool.hindrance.message}
 	case j.note != "":
 		return state{v1alpha1.JobQueued, v1alpha1.ReasonRetrying, j.note}
 	}

@@ -52,12 +52,14 @@ func (j *job) acknowledge(version uint64) {
 }
 
 func (o *owed) settle() {
-	o.task.unstored = false
 	o.worker.unsettled--
-	o.worker.processed++
-	if o.failed {
-		o.worker.failed++
+	if !o.task.unstored && !o.task.isHandler() { // else the task is tried again, or it is another's end that counts
+		o.worker.processed++
+		if o.failed {
+			o.worker.failed++
+		}
 	}
+	o.task.unstored = false
 	o.worker.acknowledge(o.token)
 }
 

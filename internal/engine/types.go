@@ -121,6 +121,15 @@ type WorkerPod struct {
 	Resources worker.ResourceLimits
 }
 
+// Victim is a worker that is to be deleted, and why it was thought that it can be.
+type Victim struct {
+	Pod types.UID
+	// Idle: because it was idle.
+	Idle bool
+	// Lost: because it had no session for too long.
+	Lost bool
+}
+
 // PoolSnapshot is what a pool does at one moment.
 type PoolSnapshot struct {
 	// Workers is the number of workers that are connected and take Jobs.
@@ -171,6 +180,10 @@ type PodSnapshot struct {
 	Busy bool
 	// Draining: it is assigned nothing new.
 	Draining bool
+	// Cordoned: it is so because it is about to be deleted.
+	Cordoned bool
+	// Unavailable is why it takes nothing for now though it should, for people; empty if it does.
+	Unavailable string
 	// Spent: it has run all that it should, or is not fit for more, and takes nothing new.
 	Spent bool
 	// ResetFailure is why a reset has failed there, for people; empty if none has. It is spent then.
@@ -380,9 +393,10 @@ type Hello struct {
 	Proves  bool
 	Running []Running
 	Results []Result
-	// Draining: the agent takes no assignments for now.
-	Draining bool
-	Resets   Resets
+	// Draining: the agent takes no assignments for now. Unavailable is why, for people; empty if it does not say.
+	Draining    bool
+	Unavailable string
+	Resets      Resets
 }
 
 // Resets are what an agent says of its resets.
@@ -400,7 +414,9 @@ type Report struct {
 	Running  []Running
 	Results  []Result
 	Draining bool
-	Resets   Resets
+	// Unavailable is as in Hello.
+	Unavailable string
+	Resets      Resets
 }
 
 // Session is the way to one agent. Its methods do not block and may be called with locks held.

@@ -26,15 +26,17 @@ type podWorker struct {
 	// ran is true once the cache has shown that the pod's containers have run. Nothing is assigned before: a leader
 	// that takes over waits for the workers of which the API server knows that.
 	ran bool
-	// terminating is true once the pod is being deleted.
+	// terminating: the last list has the pod as being deleted.
 	terminating bool
-	// givenUp is true once the worker was without a session for too long.
-	givenUp bool
+	// cordon is whether the controller has declared that it deletes the worker. It may take that back.
+	cordon cordon
 	// started is true from the first session on. session != nil implies it, but for a draining worker.
 	started bool
-	// draining: nothing new is assigned, ever. refuses: its agent wants nothing assigned for now: it was told to
+	// stopped: nothing new is assigned, ever. refuses: its agent wants nothing assigned for now: it was told to
 	// end, or its server does not answer.
-	draining, refuses bool
+	stopped, refuses bool
+	// unavailable is why its agent refuses, for people; empty if it does not say.
+	unavailable string
 
 	// session is nil while the agent is not connected; since says since when, if it should be.
 	session Session
@@ -87,6 +89,18 @@ type podWorker struct {
 	processed, failed uint64
 }
 
+// cordon is what the controller has declared about a worker. See Manager.Cordon.
+type cordon int8
+
+const (
+	// serving: it is not to be deleted.
+	serving cordon = iota
+	// cordoned: it is to be deleted, and takes no further task.
+	cordoned
+	// givenUp: it is cordoned because it had no session for too long.
+	givenUp
+)
+
 // taskKey names a task.
 type taskKey struct {
 	job   types.UID
@@ -108,7 +122,7 @@ func newPodWorker(p *pool, uid types.UID, name string) *podWorker {
 
 // start lets the worker take tasks whenever it is connected.
 func (w *podWorker) start() error {
-	if w.draining {
+	if w.stopped || w.spent || w.terminating {
 		return worker.ErrStopped
 	}
 	w.started = true
@@ -116,23 +130,39 @@ func (w *podWorker) start() error {
 	return nil
 }
 
-// drain has the worker take no further task. What runs goes on.
-func (w *podWorker) drain() {
-	if w.draining {
+// draining tells whether the worker takes no further task. What runs goes on.
+func (w *podWorker) draining() bool {
+	return w.stopped || w.spent || w.terminating || w.cordon != serving
+}
+
+// revise changes why the worker drains, and does what follows where it drains now and did not, or the other way.
+func (w *podWorker) revise(change func()) {
+	was := w.draining()
+	change()
+	if w.draining() == was {
 		return
 	}
-	w.draining = true
 	w.pool.engine.out.PoolChanged(w.pool.config.Key)
-	if w.limits != w.pool.config.Resources || w.slots != w.pool.config.Slots {
+	if w.likeNew() {
+		return
+	}
+	if was {
+		w.pool.reconsider() // some Jobs may fit here and nowhere else
+	} else {
 		w.pool.recheck() // it may have been the last that is large enough
 	}
 }
 
-// spend has the worker replaced: it takes no further task.
-func (w *podWorker) spend() {
-	w.spent = true
-	w.drain()
+// likeNew tells whether the worker has room for what a new one has room for.
+func (w *podWorker) likeNew() bool {
+	return w.limits == w.pool.config.Resources && w.slots == w.pool.config.Slots
 }
+
+// stop has the worker take no further task.
+func (w *podWorker) stop() { w.revise(func() { w.stopped = true }) }
+
+// spend has the worker replaced: it takes no further task.
+func (w *podWorker) spend() { w.revise(func() { w.spent = true }) }
 
 // begin counts an attempt that is sent to the worker.
 func (w *podWorker) begin() {
@@ -142,10 +172,10 @@ func (w *podWorker) begin() {
 	}
 }
 
-// setRefuses notes whether the agent wants tasks.
-func (w *podWorker) setRefuses(refuses bool) {
-	if w.refuses != refuses {
-		w.refuses = refuses
+// setRefuses notes whether the agent wants tasks, and why not.
+func (w *podWorker) setRefuses(refuses bool, why string) {
+	if w.refuses != refuses || w.unavailable != why {
+		w.refuses, w.unavailable = refuses, why
 		w.pool.engine.out.PoolChanged(w.pool.config.Key)
 		w.offer()
 	}
@@ -167,8 +197,35 @@ func (w *podWorker) setResets(r Resets) {
 	w.offer()
 }
 
+// whyUnavailable is why the worker takes nothing for now, though it does not drain; empty if it takes tasks.
+func (w *podWorker) whyUnavailable() string {
+	switch {
+	case w.session == nil:
+		return "its agent has no session with the operator"
+	case w.refuses:
+		return cmp.Or(w.unavailable, "its agent takes no Job for now")
+	case w.restsAgain():
+		return "its agent does not start what it is sent"
+	}
+	return ""
+}
+
+// restsAgain tells whether the worker has just rested, and runs nothing: it may be sent a task and refuse it again and
+// again.
+func (w *podWorker) restsAgain() bool {
+	if w.resting.IsZero() || w.pool.engine.now.Sub(w.resting) >= refusalRest+sweepInterval {
+		return false
+	}
+	for _, t := range w.tasks {
+		if !t.attempt.started.IsZero() {
+			return false
+		}
+	}
+	return true
+}
+
 // takes tells whether the worker takes tasks while it has room.
-func (w *podWorker) takes() bool { return w.session != nil && w.ran && !w.draining && !w.refuses }
+func (w *podWorker) takes() bool { return w.session != nil && w.ran && !w.draining() && !w.refuses }
 
 // busy tells whether the worker runs a task or a reset, or has a result that is not stored yet, as far as is known.
 func (w *podWorker) busy() bool {
@@ -177,9 +234,9 @@ func (w *podWorker) busy() bool {
 
 func (w *podWorker) state() worker.WorkerState {
 	switch {
-	case w.draining && w.busy():
+	case w.draining() && w.busy():
 		return worker.WorkerStopping
-	case w.draining:
+	case w.draining():
 		return worker.WorkerStopped
 	case w.busy():
 		return worker.WorkerBusy
@@ -221,10 +278,7 @@ func (w *podWorker) setPod(pod WorkerPod) {
 		w.limits = pod.Resources
 		w.resources.SetLimits(pod.Resources)
 	}
-	if pod.Terminating {
-		w.terminating = true
-		w.drain()
-	}
+	w.revise(func() { w.terminating = pod.Terminating })
 	w.offer()
 }
 
@@ -339,9 +393,12 @@ func (w *podWorker) lost() bool {
 	return w.session == nil && !w.since.IsZero() && w.pool.engine.now.Sub(w.since) >= w.pool.config.LostAfter
 }
 
+// is tells whether the worker is as it was thought to be.
+func (w *podWorker) is(v Victim) bool { return !(v.Idle && w.busy()) && !(v.Lost && !w.lost()) }
+
 // gone ends a worker whose pod does not exist, or does not run, any more.
 func (w *podWorker) gone() {
-	e := w.pool.engine
+	e, lost := w.pool.engine, w.lost()
 	if w.session != nil {
 		delete(e.sessions, w.session)
 		w.session.Close("the worker's pod is gone")
@@ -350,13 +407,13 @@ func (w *podWorker) gone() {
 	e.dropRunning(w)
 	for _, t := range w.sorted() {
 		if t.attempt != nil { // else its job has failed meanwhile
-			t.lose((w.terminating || w.draining) && !w.givenUp)
+			t.lose(w.draining() && w.cordon != givenUp && !lost)
 		}
 	}
 	w.resetting, w.goneAt = 0, e.now
 	delete(w.pool.workers, w.uid)
 	delete(w.pool.awaited, w.uid)
-	w.drain()
+	w.stop()
 }
 
 // sorted are the tasks that run here, in an order that does not depend on chance.
@@ -371,7 +428,9 @@ func (w *podWorker) snapshot() PodSnapshot {
 		Name:         w.name,
 		Connected:    w.session != nil,
 		Busy:         w.busy(),
-		Draining:     w.draining || w.refuses,
+		Draining:     w.draining() || w.refuses,
+		Cordoned:     w.cordon != serving,
+		Unavailable:  w.whyUnavailable(),
 		Spent:        w.spent,
 		ResetFailure: w.resetFailure,
 		Lost:         w.lost(),

@@ -221,6 +221,44 @@ func TestWhatIsRecordedOnAPodThatNoListHasRunsAgainOnlyOnceThePodIsGone(t *testi
 	}
 }
 
+func TestAWorkerSaysWhyItTakesNothing(t *testing.T) {
+	w, p := lone(t)
+	why := func() string { return w.snapshot(p).Unavailable }
+	if why() != "" {
+		t.Errorf("it takes nothing, because %s", why())
+	}
+	w.engine.Report(p.session, Report{Seen: p.seen, Draining: true, Unavailable: "its server does not answer"})
+	if why() != "its server does not answer" {
+		t.Errorf("it says %q", why())
+	}
+	w.engine.Report(p.session, Report{Seen: p.seen, Draining: true})
+	if why() == "" {
+		t.Error("an agent that does not say takes Jobs")
+	}
+	w.engine.Report(p.session, Report{Seen: p.seen})
+	w.drop(p)
+	if why() == "" {
+		t.Error("a worker without a session takes Jobs")
+	}
+	w.connect(p)
+	if why() != "" {
+		t.Errorf("it takes nothing, because %s", why())
+	}
+	uid := w.create(command())
+	for range 5 { // it starts nothing that it is sent
+		w.engine.Report(p.session, Report{Seen: w.engine.pools[poolKey].workers[p.uid].sequence})
+		if why() == "" {
+			t.Fatal("an agent that starts nothing takes Jobs")
+		}
+		w.idle(refusalRest)
+	}
+	w.live(2 * refusalRest)
+	w.wantRuns(uid, 0)
+	if why() != "" {
+		t.Errorf("it runs a Job, and takes nothing, because %s", why())
+	}
+}
+
 // All pools wait while the workers of one are told. The API allows 10,000 of them.
 func TestTellingOfWorkersTakesNoLongerPerWorkerWhereThereAreMany(t *testing.T) {
 	fastest := func(n int) time.Duration {

@@ -26,6 +26,9 @@ func newTold() *told {
 
 func (j *told) tell(err error) { j.end <- err }
 
+// RetryDelay has it tried again at once.
+func (j *told) RetryDelay(int, error) time.Duration { return 0 }
+
 func TestPoolKeepsTheContractOfManager(t *testing.T) {
 	newQueues := map[string]func(capacity int) worker.Queue{
 		"FIFO":  func(capacity int) worker.Queue { return queue.New(capacity) },
@@ -60,11 +63,15 @@ func TestWorkersOfAPoolKeepTheContractOfWorker(t *testing.T) {
 	workertest.Run(t, func(t *testing.T) workertest.Subject {
 		p, err := worker.NewPool(worker.Options{Workers: 1})
 		wantErr(t, err, nil)
-		return workertest.Subject{Worker: p.Workers()[0], Give: func(t *testing.T) func(error) {
-			j := newTold()
-			wantErr(t, p.Queue().Push(j), nil)
-			return j.tell
-		}}
+		give := func(retries int) func(t *testing.T) func(error) {
+			return func(t *testing.T) func(error) {
+				j := newTold()
+				j.retries = retries
+				wantErr(t, p.Queue().Push(j), nil)
+				return j.tell
+			}
+		}
+		return workertest.Subject{Worker: p.Workers()[0], Give: give(0), GiveRetried: give(1)}
 	})
 }
 

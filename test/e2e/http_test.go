@@ -123,6 +123,7 @@ func TestAWorkerIsNotReadyWhileItsServerDoesNotAnswer(t *testing.T) {
 	f.create(scripts, pool)
 	f.Eventually(f.pods, patience).Should(ConsistOf(HaveField("Status.ContainerStatuses", ContainElement(HaveField("State.Running", Not(BeNil()))))))
 	f.create(f.request("waits", "200").Obj())
-	f.awaitJob("waits", inState(v1alpha1.JobQueued, ""))
+	job := f.awaitJob("waits", inState(v1alpha1.JobQueued, v1alpha1.ReasonNotReady))
+	f.Expect(job.Status.Message).To(ContainSubstring("connection refused"))
 	f.Expect(f.getPool()).To(ready("0/1"))
 }

@@ -47,9 +47,9 @@ func TestKubectlReadsAsAUserExpects(t *testing.T) {
 	f.create(f.pool().Obj(), f.job("hello", "echo hello").Obj())
 	f.Expect(f.kubectl("wait", "--for=condition=Complete", "wj/hello", "--timeout=60s")).To(ContainSubstring("condition met"))
 	f.awaitPool(And(ready("1/1"), HaveField("Status.ProcessedJobs", HaveValue(BeEquivalentTo(1)))))
-	f.Expect(f.kubectl("get", "wp")).To(MatchRegexp(`NAME +READY +BUSY +QUEUED +DONE +FAILED +AGE\ndemo +1/1 +0 +0 +1 +0 `))
+	f.Expect(f.kubectl("get", "wp")).To(MatchRegexp(`NAME +READY +BUSY +QUEUED +DONE +FAILED +SUSPENDED +AGE\ndemo +1/1 +0 +0 +1 +0 +false `))
 	f.Expect(f.kubectl("get", "wj", "-o", "wide")).To(MatchRegexp(
-		`NAME +POOL +STATE +ATTEMPTS +WORKER +COMPLETIONS +STARTED +AGE +REASON +EXIT +MESSAGE\nhello +demo +Succeeded +1 +demo-0 .* 0 `))
+		`NAME +POOL +STATE +REASON +ATTEMPTS +WORKER +COMPLETIONS +STARTED +AGE +EXIT +MESSAGE\nhello +demo +Succeeded +1 +demo-0 .* 0 `))
 	f.Expect(f.kubectl("get", "workerpool")).To(ContainSubstring("demo"))
 	f.Expect(f.kubectl("scale", "wp", "demo", "--replicas=2")).To(ContainSubstring("scaled"))
 	f.awaitPool(ready("2/2"))

@@ -22,10 +22,10 @@ func TestASuspendedPoolStartsNothingAndWhatRunsGoesOn(t *testing.T) {
 	f.awaitPool(HaveField("Status.ObservedGeneration", BeEquivalentTo(2)))
 
 	f.create(f.job("waiting", "true").Obj())
-	f.awaitJob("waiting", inState(v1alpha1.JobQueued, ""))
+	f.awaitJob("waiting", inState(v1alpha1.JobQueued, v1alpha1.ReasonPoolSuspended))
 	f.tell("demo-0")
 	f.awaitJob("running", inState(v1alpha1.JobSucceeded, ""))
-	f.Expect(f.get("waiting")).To(inState(v1alpha1.JobQueued, ""))
+	f.Expect(f.get("waiting")).To(inState(v1alpha1.JobQueued, v1alpha1.ReasonPoolSuspended))
 	f.patch(f.getPool(), `{"spec":{"suspend":false}}`)
 	f.awaitJob("waiting", inState(v1alpha1.JobSucceeded, ""))
 }

@@ -4,6 +4,8 @@ import (
 	"reflect"
 	"time"
 
+	"k8s.io/apimachinery/pkg/types"
+
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
 )
 
@@ -130,10 +132,29 @@ func (w *world) settled() bool {
 	}
 	for _, op := range w.operators {
 		if op.phase == leading {
-			return op.isIdle()
+			return op.isIdle() && len(op.cordoned()) == 0
 		}
 	}
 	return false
+}
+
+// cordoned are the workers that take no task though they are not being deleted.
+func (op *operator) cordoned() []types.UID {
+	var uids []types.UID
+	for _, t := range op.w.tenants {
+		p, ok := op.engine.Manager(t.config.Key)
+		if !ok {
+			continue
+		}
+		pods := p.Snapshot().Pods
+		for _, uid := range sortedKeys(pods) {
+			object := op.w.api.pods.live[pods[uid].Name]
+			if object != nil && object.uid == uid && !object.terminating && pods[uid].Cordoned {
+				uids = append(uids, uid)
+			}
+		}
+	}
+	return uids
 }
 
 // isIdle tells whether the operator holds nothing any more.
@@ -148,6 +169,11 @@ func (op *operator) isIdle() bool {
 }
 
 func (w *world) failUnsettled() {
+	for _, op := range w.operators {
+		if uids := op.cordoned(); op.phase == leading && len(uids) > 0 {
+			w.fail("1 nothing lost: %v take no task for good", uids)
+		}
+	}
 	for _, name := range w.api.jobs.names() {
 		if job := w.api.jobs.live[name]; !job.Status.State.Finished() {
 			w.fail("1 nothing lost: %s does not settle: %s %s %s", job.UID, job.Status.State, job.Status.Reason, job.Status.Message)

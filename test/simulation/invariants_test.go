@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
+	"github.com/workerpool-dev/workerpool/controllers/workerpool"
 	"github.com/workerpool-dev/workerpool/internal/engine"
 )
 
@@ -321,6 +322,13 @@ func (w *world) wanted(token engine.Token) bool {
 	j := w.truth(token.Job)
 	job := w.stored(j.uid)
 	return job != nil && j.task(token.Index).sent == token && !holds(&job.Status, token)
+}
+
+// checkVictim (5): a worker that was chosen because it is idle is idle when it is deleted.
+func (w *world) checkVictim(op *operator, p *engine.Manager, intent workerpool.Intent) {
+	if intent.Idle && p.Snapshot().Pods[intent.UID].Busy {
+		w.fail("5 busy workers: operator %d deletes %s as an idle one, which is busy", op.id, intent.UID)
+	}
 }
 
 // checkGiveUp (5): a worker is given up only if it was silent for long enough.

@@ -71,6 +71,8 @@ type operator struct {
 	// created, deleted and givenUp are what it has done about pods, for as long as its cache may not show it.
 	created          map[types.UID]*podObject
 	deleted, givenUp map[types.UID]bool
+	// plans are those that were made and are to be carried out.
+	plans map[*tenant][]workerpool.Intent
 	// told are the successes that its agents have told it of.
 	told map[engine.Token]bool
 	// heard are all results that its agents have told it of.
@@ -85,7 +87,7 @@ func (w *world) boot() *operator {
 	op := &operator{
 		w: w, id: w.booted, jobs: w.api.jobs.watch(), pods: w.api.pods.watch(), queued: map[job.Request]bool{},
 		created: map[types.UID]*podObject{}, deleted: map[types.UID]bool{}, givenUp: map[types.UID]bool{}, told: map[engine.Token]bool{}, heard: map[engine.Token]bool{},
-		left: map[types.UID]time.Time{},
+		left: map[types.UID]time.Time{}, plans: map[*tenant][]workerpool.Intent{},
 	}
 	op.ctx, op.cancel = context.WithCancel(w.ctx)
 	cached, live, clock := cachedClient{op: op}, liveReader{op: op}, simClock{op: op}
@@ -338,8 +340,14 @@ func (op *operator) reconcilePools() {
 	}
 }
 
-// reconcilePool tells the engine of the pods, and makes and deletes some as it is planned.
+// reconcilePool tells the engine of the pods, and makes and deletes some as it is planned. Something else may happen
+// between the plan and what comes of it.
 func (op *operator) reconcilePool(t *tenant) {
+	if plan, ok := op.plans[t]; ok {
+		delete(op.plans, t)
+		op.execute(t, plan)
+		return
+	}
 	op.tellPool(t)
 	p, ok := op.engine.Manager(t.config.Key)
 	if !ok {
@@ -349,12 +357,43 @@ func (op *operator) reconcilePool(t *tenant) {
 	op.buryUnseen(p, snapshot)
 	op.w.checkBusy(op, t, snapshot)
 	op.w.checkCounters(op, t, snapshot)
-	for _, intent := range workerpool.Plan(op.state(t, snapshot)) {
-		if op.cut || op.w.faulty(poolWrite) {
+	op.plans[t] = workerpool.Plan(op.state(t, snapshot))
+	if op.w.chance(2) {
+		op.reconcilePool(t)
+	}
+}
+
+// execute cordons the workers that are to go, deletes them, and makes others. Each request may fail, with or without effect.
+func (op *operator) execute(t *tenant, plan []workerpool.Intent) {
+	p, ok := op.engine.Manager(t.config.Key)
+	if !ok {
+		return
+	}
+	var victims []engine.Victim
+	for _, intent := range plan {
+		if intent.Action != workerpool.Create {
+			victims = append(victims, engine.Victim{Pod: intent.UID, Idle: intent.Idle, Lost: intent.Action == workerpool.GiveUp})
+		}
+	}
+	cordoned, all := p.Cordon(victims), true
+	for _, intent := range plan {
+		failed := op.cut || op.w.faulty(poolWrite)
+		if failed {
 			op.w.count(broken, podWrite)
+		}
+		switch {
+		case intent.Action == workerpool.Create && all && !failed:
+			op.createWorker(t, intent)
+		case intent.Action == workerpool.Create:
+		case !cordoned[intent.UID]:
+			all = false
+		case !failed || !op.cut && op.w.chance(2):
+			op.w.checkVictim(op, p, intent)
+			op.deleteWorker(t, intent, !failed)
+		}
+		if failed {
 			return
 		}
-		op.carryOut(t, p, intent)
 	}
 }
 
@@ -377,11 +416,11 @@ func (op *operator) state(t *tenant, snapshot engine.PoolSnapshot) workerpool.St
 	s := workerpool.State{Replicas: t.replicas, Surge: 1}
 	for _, p := range op.podsOf(t) {
 		known := snapshot.Pods[p.uid]
-		ready := p.started && !known.Spent
+		fit := p.started && !known.Spent
 		delete(op.created, p.uid)
 		s.Workers = append(s.Workers, workerpool.Worker{
-			Name: p.name, UID: p.uid, Ordinal: p.ordinal, Current: true, Ready: ready, Recycled: known.Spent,
-			Busy: known.Busy || ready && !known.Connected, Lost: known.Lost, GivenUp: op.givenUp[p.uid],
+			Name: p.name, UID: p.uid, Ordinal: p.ordinal, Current: true, Ready: fit && !known.Cordoned, Cordoned: fit && known.Cordoned, Recycled: known.Spent,
+			Busy: known.Busy || fit && !known.Connected, Lost: known.Lost, GivenUp: op.givenUp[p.uid],
 			Terminating: p.terminating || op.deleted[p.uid], Terminated: p.terminated,
 		})
 	}
@@ -393,27 +432,25 @@ func (op *operator) state(t *tenant, snapshot engine.PoolSnapshot) workerpool.St
 	return s
 }
 
-func (op *operator) carryOut(t *tenant, p *engine.Manager, intent workerpool.Intent) {
-	name := t.podName(intent.Ordinal)
-	switch intent.Action {
-	case workerpool.Create:
-		if uid := op.w.createPod(t, intent.Ordinal); uid != "" {
-			op.created[uid] = op.w.api.pods.live[name]
-		}
-	case workerpool.Delete, workerpool.GiveUp:
-		if worker, ok := p.Worker(intent.UID); ok {
-			worker.Drain()
-		}
-		grace := drainGrace
-		if intent.Action == workerpool.GiveUp {
-			grace = giveUpGrace
-			op.w.checkGiveUp(op, intent.UID)
-			op.givenUp[intent.UID] = true
-		}
-		op.deleted[intent.UID] = true
-		op.w.note("operator %d deletes %s: %s", op.id, intent.UID, intent.Reason)
-		_ = op.w.deletePod(name, intent.UID, grace)
+func (op *operator) createWorker(t *tenant, intent workerpool.Intent) {
+	if uid := op.w.createPod(t, intent.Ordinal); uid != "" {
+		op.created[uid] = op.w.api.pods.live[t.podName(intent.Ordinal)]
 	}
+}
+
+// deleteWorker deletes a pod. Without an answer the operator does not know that.
+func (op *operator) deleteWorker(t *tenant, intent workerpool.Intent, answered bool) {
+	grace := drainGrace
+	if intent.Action == workerpool.GiveUp {
+		grace = giveUpGrace
+		op.w.checkGiveUp(op, intent.UID)
+	}
+	if answered {
+		op.deleted[intent.UID] = true
+		op.givenUp[intent.UID] = op.givenUp[intent.UID] || intent.Action == workerpool.GiveUp
+	}
+	op.w.note("operator %d deletes %s: %s", op.id, intent.UID, intent.Reason)
+	_ = op.w.deletePod(t.podName(intent.Ordinal), intent.UID, grace)
 }
 
 func without[T comparable](all []T, gone T) []T {

@@ -14,12 +14,12 @@ import (
 // goroutines left behind would hide why.
 type subject struct {
 	worker.Worker
-	begin func(t *testing.T) (end func(err error))
-	ends  []func(err error)
+	begin, beginRetried func(t *testing.T) (end func(err error))
+	ends                []func(err error)
 }
 
 func adopt(t *testing.T, given Subject) *subject {
-	s := &subject{Worker: given.Worker, begin: given.Give}
+	s := &subject{Worker: given.Worker, begin: given.Give, beginRetried: given.GiveRetried}
 	t.Cleanup(func() {
 		for _, end := range s.ends {
 			end(nil)
@@ -36,6 +36,24 @@ func (s *subject) give(t *testing.T) (end func(err error)) {
 	var once sync.Once
 	end = func(err error) { once.Do(func() { givenEnd(err) }) }
 	s.ends = append(s.ends, end)
+	return end
+}
+
+// giveRetried is GiveRetried of a job that ends with the test.
+func (s *subject) giveRetried(t *testing.T) (end func(err error)) {
+	t.Helper()
+	givenEnd, left := s.beginRetried(t), 2
+	end = func(err error) {
+		if left--; err == nil {
+			left = 0
+		}
+		givenEnd(err)
+	}
+	s.ends = append(s.ends, func(error) {
+		if left > 0 {
+			end(nil)
+		}
+	})
 	return end
 }
 
@@ -58,10 +76,16 @@ func (s *subject) wantIdle(t *testing.T, want worker.WorkerStatus) {
 // wantJob lets things happen and wants this status, with a job in its first attempt.
 func (s *subject) wantJob(t *testing.T, want worker.WorkerStatus) {
 	t.Helper()
+	s.wantTry(t, 1, want)
+}
+
+// wantTry is wantJob for any attempt.
+func (s *subject) wantTry(t *testing.T, try int, want worker.WorkerStatus) {
+	t.Helper()
 	synctest.Wait()
 	got := s.Status()
-	if job := got.CurrentJob; job == nil || job.ID == "" || job.Attempt != 1 {
-		t.Fatalf("job is %+v, want one with an ID, in attempt 1; status %+v", job, got)
+	if job := got.CurrentJob; job == nil || job.ID == "" || job.Attempt != try {
+		t.Fatalf("job is %+v, want one with an ID, in attempt %d; status %+v", job, try, got)
 	}
 	got.CurrentJob = nil
 	mustBe(t, "status (but for its job)", got, want)

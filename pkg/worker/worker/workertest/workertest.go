@@ -23,6 +23,11 @@ type Subject struct {
 	// has no retries. The function is called once, maybe before the job runs: then the job ends as
 	// soon as it does.
 	Give func(t *testing.T) (end func(err error))
+
+	// GiveRetried is Give with a job that has one retry, which comes at once. The function that it returns is called
+	// for each of its tries, in turn: once, or twice if the first call was with an error. Nil if such a job can't be
+	// given; then nothing is checked that is about retries.
+	GiveRetried func(t *testing.T) (end func(err error))
 }
 
 // Run runs the suite. Each test runs in a bubble of testing/synctest, and newSubject is called in it:
@@ -38,6 +43,9 @@ func Run(t *testing.T, newSubject func(t *testing.T) Subject) {
 	run("a new worker runs nothing", testNew)
 	run("a started worker runs a job and counts it", testRuns)
 	run("a failed job counts as processed and as failed", testFails)
+	if hasRetries(t, newSubject) {
+		run("a try after which the job is tried again does not count", testRetried)
+	}
 	run("a second Start does nothing", testStartTwice)
 	run("Stop waits for the job that runs, and no other is taken", testStopWaits)
 	run("a stopped worker stays stopped", testStopped)
@@ -56,6 +64,15 @@ func Run(t *testing.T, newSubject func(t *testing.T) Subject) {
 func knowsContexts(t *testing.T, newSubject func(t *testing.T) Subject) (ok bool) {
 	synctest.Test(t, func(t *testing.T) {
 		_, ok = adopt(t, newSubject(t)).Worker.(worker.WorkerContext)
+	})
+	return ok
+}
+
+func hasRetries(t *testing.T, newSubject func(t *testing.T) Subject) (ok bool) {
+	synctest.Test(t, func(t *testing.T) {
+		given := newSubject(t)
+		adopt(t, given)
+		ok = given.GiveRetried != nil
 	})
 	return ok
 }
@@ -103,6 +120,20 @@ func testFails(t *testing.T, s *subject) {
 	end(errJob)
 	s.give(t)(nil)
 	s.wantIdle(t, worker.WorkerStatus{Running: true, State: worker.WorkerIdle, ProcessedJobs: 3, FailedJobs: 2})
+}
+
+func testRetried(t *testing.T, s *subject) {
+	s.mustStart(t)
+	end := s.giveRetried(t)
+	end(errJob)
+	s.wantTry(t, 2, worker.WorkerStatus{Running: true, State: worker.WorkerBusy})
+	end(nil)
+	s.wantIdle(t, worker.WorkerStatus{Running: true, State: worker.WorkerIdle, ProcessedJobs: 1})
+	end = s.giveRetried(t)
+	end(errJob)
+	s.wantTry(t, 2, worker.WorkerStatus{Running: true, State: worker.WorkerBusy, ProcessedJobs: 1})
+	end(errJob)
+	s.wantIdle(t, worker.WorkerStatus{Running: true, State: worker.WorkerIdle, ProcessedJobs: 2, FailedJobs: 1})
 }
 
 func testStartTwice(t *testing.T, s *subject) {
