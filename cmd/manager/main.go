@@ -39,6 +39,7 @@ import (
 	"github.com/workerpool-dev/workerpool/internal/config"
 	"github.com/workerpool-dev/workerpool/internal/dispatch"
 	"github.com/workerpool-dev/workerpool/internal/engine"
+	"github.com/workerpool-dev/workerpool/internal/issuer"
 	"github.com/workerpool-dev/workerpool/internal/leader"
 	"github.com/workerpool-dev/workerpool/internal/metrics"
 	"github.com/workerpool-dev/workerpool/internal/podspec"
@@ -215,12 +216,12 @@ func setup(ctx context.Context, mgr ctrl.Manager, lease *leader.Lease, settings 
 }
 
 // tokenKeys are those that the API server signs the tokens of service accounts with.
-func tokenKeys(mgr ctrl.Manager) (*dispatch.Keys, error) {
+func tokenKeys(mgr ctrl.Manager) (*issuer.Keys, error) {
 	c, err := discovery.NewDiscoveryClientForConfigAndClient(mgr.GetConfig(), mgr.GetHTTPClient())
 	if err != nil {
 		return nil, err
 	}
-	return &dispatch.Keys{Fetch: func(ctx context.Context) ([]byte, error) {
+	return &issuer.Keys{Fetch: func(ctx context.Context) ([]byte, error) {
 		return c.RESTClient().Get().AbsPath("/openid/v1/jwks").DoRaw(ctx)
 	}}, nil
 }
