@@ -25,15 +25,14 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
-	"sigs.k8s.io/controller-runtime/pkg/metrics/filters"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
 	"github.com/workerpool-dev/workerpool/controllers"
 	"github.com/workerpool-dev/workerpool/controllers/job"
+	"github.com/workerpool-dev/workerpool/internal/admin"
 	"github.com/workerpool-dev/workerpool/internal/apiserver"
 	"github.com/workerpool-dev/workerpool/internal/certs"
 	"github.com/workerpool-dev/workerpool/internal/config"
@@ -127,13 +126,9 @@ func newManager(restConfig *rest.Config, lease *leader.Lease, settings config.Co
 			},
 		},
 		Client: client.Options{Cache: &client.CacheOptions{DisableFor: []client.Object{&corev1.Secret{}, &corev1.Service{}}}},
-		Metrics: metricsserver.Options{
-			BindAddress:    settings.MetricsAddress,
-			SecureServing:  true,
-			FilterProvider: filters.WithAuthenticationAndAuthorization,
-		},
-		HealthProbeBindAddress:              settings.HealthAddress,
-		PprofBindAddress:                    settings.ProfilingAddress,
+		// The manager's own servers have no bounds: admin has others.
+		Metrics:                             metricsserver.Options{BindAddress: admin.Nowhere},
+		HealthProbeBindAddress:              admin.Nowhere,
 		LeaderElection:                      true,
 		LeaderElectionResourceLockInterface: lease,
 		LeaderElectionReleaseOnCancel:       true,
@@ -212,7 +207,9 @@ func setup(ctx context.Context, mgr ctrl.Manager, lease *leader.Lease, settings 
 	}
 	follower := &leader.Follower{}
 	return errors.Join(mgr.Add(lead), mgr.Add(follower),
-		mgr.AddHealthzCheck("ping", healthz.Ping), mgr.AddReadyzCheck("caches", follower.Check))
+		admin.ServeHealth(mgr, settings.HealthAddress, follower.Check),
+		admin.ServeMetrics(mgr, settings.MetricsAddress, ctrlmetrics.Registry, admin.NewReaders(direct, keys, time.Now)),
+		admin.ServeProfiles(mgr, settings.ProfilingAddress))
 }
 
 // tokenKeys are those that the API server signs the tokens of service accounts with.
