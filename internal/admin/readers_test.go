@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -175,6 +176,31 @@ func TestAnAccountThatAsksAllTheTimeKeepsNoOtherOut(t *testing.T) {
 	if got := f.read(here, "Bearer "+reader); got.status != http.StatusOK {
 		t.Errorf("from the same address the reader got %d", got.status)
 	}
+}
+
+func TestMadeUpTokensThatTakeLongToReviewHoldUpNoAccount(t *testing.T) {
+	f := setup(t)
+	f.slow = make(chan struct{})
+	reader := f.account(true)
+	f.awaitRights(reader)
+	before := f.reviews.Load()
+	var asking sync.WaitGroup
+	for i := range reviewsAtOnce {
+		for range readerBound.AtOnce {
+			asking.Go(func() { f.read(fmt.Sprint("127.0.1.", i), "Bearer slow") })
+		}
+	}
+	for f.reviews.Load() < before+reviewsAtOnce {
+		runtime.Gosched()
+	}
+	if got := f.read(here, "Bearer "+reader); got.status != http.StatusOK {
+		t.Errorf("the reader got %d", got.status)
+	}
+	if n := f.reviews.Load() - before; n != reviewsAtOnce+2 {
+		t.Errorf("%d reviews were begun, want %d at once and the reader's 2", n, reviewsAtOnce)
+	}
+	close(f.slow)
+	asking.Wait()
 }
 
 func TestAReaderIsToldToComeAgainWhileTheAPIServerIsAway(t *testing.T) {

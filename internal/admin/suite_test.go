@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -51,6 +52,7 @@ func (s *starter) Add(runnable manager.Runnable) error {
 	if server.NeedLeaderElection() {
 		s.t.Error("the server waits for the lead")
 	}
+	server.Server.ReadHeaderTimeout = time.Hour // nothing here may depend on it
 	s.address = server.Listener.Addr().String()
 	ctx, stop := context.WithCancel(s.t.Context())
 	var running sync.WaitGroup
@@ -72,6 +74,8 @@ type fixture struct {
 	// reviews counts what the API server is asked. While err is not nil it can't be reached.
 	reviews atomic.Int32
 	err     atomic.Pointer[error]
+	// slow, if there is one, holds up reviews of tokens that say so, until it is closed.
+	slow chan struct{}
 	// later is added to the time.
 	later atomic.Int64
 }
@@ -88,6 +92,9 @@ func setup(t *testing.T) *fixture {
 			f.reviews.Add(1)
 			if err := f.err.Load(); err != nil {
 				return *err
+			}
+			if r, ok := obj.(*authenticationv1.TokenReview); ok && strings.HasPrefix(r.Spec.Token, "slow") {
+				<-f.slow
 			}
 			return c.Create(ctx, obj, opts...)
 		},

@@ -358,6 +358,27 @@ func TestALargeMessageThatIsNotCompletedEndsItsConnection(t *testing.T) {
 	})
 }
 
+func TestAConnectionWhoseSessionHasEndedIsAStrangersAgain(t *testing.T) {
+	d := newDoor(nil, newRefusals(t))
+	var ended []*conn
+	for range maxStrangers {
+		c, _ := member(t, d, "ns")
+		ended = append(ended, c)
+	}
+	for _, c := range ended {
+		c.leave()
+	}
+	member(t, d, "ns")
+	if !ended[0].closed {
+		t.Error("connections whose sessions have ended are not bounded")
+	}
+	for _, c := range ended[1:] {
+		if c.closed {
+			t.Fatal("one connection took more than one place")
+		}
+	}
+}
+
 // results are as many as one says, of which an agent tells once.
 func results(n int) []*dispatchpb.Result {
 	all := make([]*dispatchpb.Result, n)
