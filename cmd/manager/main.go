@@ -25,20 +25,20 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
-	"sigs.k8s.io/controller-runtime/pkg/metrics/filters"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
 	"github.com/workerpool-dev/workerpool/controllers"
 	"github.com/workerpool-dev/workerpool/controllers/job"
+	"github.com/workerpool-dev/workerpool/internal/admin"
 	"github.com/workerpool-dev/workerpool/internal/apiserver"
 	"github.com/workerpool-dev/workerpool/internal/certs"
 	"github.com/workerpool-dev/workerpool/internal/config"
 	"github.com/workerpool-dev/workerpool/internal/dispatch"
 	"github.com/workerpool-dev/workerpool/internal/engine"
+	"github.com/workerpool-dev/workerpool/internal/issuer"
 	"github.com/workerpool-dev/workerpool/internal/leader"
 	"github.com/workerpool-dev/workerpool/internal/metrics"
 	"github.com/workerpool-dev/workerpool/internal/podspec"
@@ -126,13 +126,9 @@ func newManager(restConfig *rest.Config, lease *leader.Lease, settings config.Co
 			},
 		},
 		Client: client.Options{Cache: &client.CacheOptions{DisableFor: []client.Object{&corev1.Secret{}, &corev1.Service{}}}},
-		Metrics: metricsserver.Options{
-			BindAddress:    settings.MetricsAddress,
-			SecureServing:  true,
-			FilterProvider: filters.WithAuthenticationAndAuthorization,
-		},
-		HealthProbeBindAddress:              settings.HealthAddress,
-		PprofBindAddress:                    settings.ProfilingAddress,
+		// The manager's own servers have no bounds: admin has others.
+		Metrics:                             metricsserver.Options{BindAddress: admin.Nowhere},
+		HealthProbeBindAddress:              admin.Nowhere,
 		LeaderElection:                      true,
 		LeaderElectionResourceLockInterface: lease,
 		LeaderElectionReleaseOnCancel:       true,
@@ -211,16 +207,18 @@ func setup(ctx context.Context, mgr ctrl.Manager, lease *leader.Lease, settings 
 	}
 	follower := &leader.Follower{}
 	return errors.Join(mgr.Add(lead), mgr.Add(follower),
-		mgr.AddHealthzCheck("ping", healthz.Ping), mgr.AddReadyzCheck("caches", follower.Check))
+		admin.ServeHealth(mgr, settings.HealthAddress, follower.Check),
+		admin.ServeMetrics(mgr, settings.MetricsAddress, ctrlmetrics.Registry, admin.NewReaders(direct, keys, time.Now)),
+		admin.ServeProfiles(mgr, settings.ProfilingAddress))
 }
 
 // tokenKeys are those that the API server signs the tokens of service accounts with.
-func tokenKeys(mgr ctrl.Manager) (*dispatch.Keys, error) {
+func tokenKeys(mgr ctrl.Manager) (*issuer.Keys, error) {
 	c, err := discovery.NewDiscoveryClientForConfigAndClient(mgr.GetConfig(), mgr.GetHTTPClient())
 	if err != nil {
 		return nil, err
 	}
-	return &dispatch.Keys{Fetch: func(ctx context.Context) ([]byte, error) {
+	return &issuer.Keys{Fetch: func(ctx context.Context) ([]byte, error) {
 		return c.RESTClient().Get().AbsPath("/openid/v1/jwks").DoRaw(ctx)
 	}}, nil
 }

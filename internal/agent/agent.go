@@ -169,9 +169,9 @@ func (a *Agent) listen() (stop func(), err error) {
 		if err != nil {
 			return nil, fmt.Errorf("listen for probes: %w", err)
 		}
-		server := a.health.newServer()
+		server, bounded := a.health.newServer(listener)
 		closers = append(closers, server, listener)
-		listening.Go(func() { _ = server.Serve(listener) })
+		listening.Go(func() { _ = server.Serve(bounded) })
 	}
 	if a.DrainSocket != "" {
 		listener, err := a.listenForDrain()

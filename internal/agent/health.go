@@ -2,26 +2,19 @@ package agent
 
 import (
 	"context"
-	"io"
-	"log"
 	"net"
 	"net/http"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/workerpool-dev/workerpool/internal/serving"
 )
 
 // The port can be reached from all over the cluster. What others ask costs little, tells little and changes nothing.
 const (
-	// maxSilent is how many connections there may be on which nothing was asked yet: one more closes the oldest. So
-	// many of them keep out nobody.
-	maxSilent = 64
-	// askWithin is how long a request may take to come, maxAsked how long its header may be, in bytes.
-	askWithin = 2 * time.Second
-	maxAsked  = 4 << 10
-	// maxAsking bounds the requests that are answered at once.
-	maxAsking = 64
+	// maxConnections bounds the connections, but for those that wait for a drain: these have a bound of their own.
+	maxConnections = 64
 	// toldWithin is how long a request for a drain waits for the word that the pod is to end: the kubelet runs both
 	// hooks at once. Else the job container alone is ended, or a stranger asks.
 	toldWithin = 5 * time.Second
@@ -39,7 +32,6 @@ type health struct {
 	told, idle <-chan struct{}
 	toldWithin time.Duration
 
-	asking  atomic.Int32
 	waiting waiting
 }
 
@@ -50,39 +42,24 @@ func (h *health) handler() http.Handler {
 	if h.told != nil {
 		mux.HandleFunc("GET /drain", h.serveDrain)
 	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.ContentLength != 0 {
-			// Nobody waits for the rest of it.
-			_ = http.NewResponseController(w).SetReadDeadline(time.Now())
-			http.Error(w, "no content is wanted", http.StatusRequestEntityTooLarge)
-			return
-		}
-		mux.ServeHTTP(w, r)
-	})
+	return mux
 }
 
-// newServer returns a server for the handler whose connections are bounded.
-func (h *health) newServer() *http.Server {
-	s := &http.Server{
-		Handler: h.handler(), ReadHeaderTimeout: askWithin, MaxHeaderBytes: maxAsked,
-		ConnState: new(silent).note, ErrorLog: log.New(io.Discard, "", 0),
-	}
-	s.SetKeepAlivesEnabled(false)
-	return s
+// newServer returns a server for the handler, and the listener with bounds that it is to serve.
+func (h *health) newServer(listener net.Listener) (*http.Server, net.Listener) {
+	return serving.NewServer(h.handler()), serving.Listen(listener, maxConnections)
 }
 
 func (h *health) serveReady(w http.ResponseWriter, r *http.Request) {
-	defer h.asking.Add(-1)
-	switch asking := h.asking.Add(1); {
-	case !h.ready.Load():
+	if !h.ready.Load() {
 		http.Error(w, "no session with the operator yet", http.StatusServiceUnavailable)
-	case h.server == nil:
-	case asking > maxAsking:
-		http.Error(w, "too many ask", http.StatusServiceUnavailable)
-	default:
-		if err := h.server(r.Context()); err != nil {
-			http.Error(w, "the job container does not answer: "+err.Error(), http.StatusServiceUnavailable)
-		}
+		return
+	}
+	if h.server == nil {
+		return
+	}
+	if err := h.server(r.Context()); err != nil {
+		http.Error(w, "the job container does not answer: "+err.Error(), http.StatusServiceUnavailable)
 	}
 }
 
@@ -95,6 +72,8 @@ func (h *health) serveDrain(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer done()
+	serving.Admit(r)
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Time{})
 	timeout := time.NewTimer(h.toldWithin)
 	defer timeout.Stop()
 	select {
@@ -123,7 +102,7 @@ type waiter struct{ cancel context.CancelFunc }
 const maxWaiting = 256
 
 func (w *waiting) begin(r *http.Request) (ctx context.Context, done func(), ok bool) {
-	host, _, _ := net.SplitHostPort(r.RemoteAddr)
+	host := serving.Host(r.RemoteAddr)
 	ctx, cancel := context.WithCancel(r.Context())
 	own := &waiter{cancel}
 	w.mu.Lock()
@@ -148,25 +127,4 @@ func (w *waiting) begin(r *http.Request) (ctx context.Context, done func(), ok b
 			delete(w.hosts, host)
 		}
 	}, true
-}
-
-// silent has the connections on which nothing was asked yet, the oldest first.
-type silent struct {
-	mu    sync.Mutex
-	conns []net.Conn
-}
-
-// note is called with each change of a connection.
-func (s *silent) note(conn net.Conn, state http.ConnState) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if state != http.StateNew {
-		s.conns = slices.DeleteFunc(s.conns, func(c net.Conn) bool { return c == conn })
-		return
-	}
-	if len(s.conns) == maxSilent {
-		_ = s.conns[0].Close()
-		s.conns = slices.Delete(s.conns, 0, 1)
-	}
-	s.conns = append(s.conns, conn)
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"testing"
 	"time"
 )
@@ -19,84 +20,67 @@ func serveHealth(t *testing.T, h *health) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := h.newServer()
+	server, bounded := h.newServer(listener)
 	server.ReadHeaderTimeout = time.Hour // nothing here may depend on it
+	server.WriteTimeout = time.Millisecond
 	served := make(chan struct{})
-	go func() { defer close(served); _ = server.Serve(listener) }()
+	go func() { defer close(served); _ = server.Serve(bounded) }()
 	t.Cleanup(func() { _ = server.Close(); <-served })
 	h.ready.Store(true)
 	return listener.Addr().String()
 }
 
-func dialHealth(t *testing.T, address string) net.Conn {
+// dialHealth connects from an address of this machine, and asks for a path.
+func dialHealth(t *testing.T, from, address, path string) net.Conn {
 	t.Helper()
-	conn, err := net.Dial("tcp", address)
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+	conn, err := dialer.DialContext(t.Context(), "tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
 	_ = conn.SetDeadline(time.Now().Add(patience))
+	if _, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", path); err != nil {
+		t.Fatal(err)
+	}
 	return conn
 }
 
-// statusOver makes a request over a connection, and returns the answer's status.
-func statusOver(conn net.Conn, path string) (int, error) {
-	if _, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", path); err != nil {
-		return 0, err
+// The kubelet waits for a drain for as long as it takes, whatever others do meanwhile.
+func TestOtherConnectionsDoNotEndTheKubeletsRequestForADrain(t *testing.T) {
+	told, idle := make(chan struct{}), make(chan struct{})
+	h := &health{told: told, idle: idle, toldWithin: time.Hour}
+	address := serveHealth(t, h)
+	kubelet := dialHealth(t, "127.0.0.2", address, "/drain")
+	waitFor(t, "the request", func() bool {
+		h.waiting.mu.Lock()
+		defer h.waiting.mu.Unlock()
+		return h.waiting.hosts["127.0.0.2"] != nil
+	})
+	var others []net.Conn
+	for i := range 10 * maxConnections {
+		conn, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 3, byte(i))}}).DialContext(t.Context(), "tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		others = append(others, conn)
 	}
-	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
-	if err != nil {
-		return 0, err
-	}
-	return resp.StatusCode, resp.Body.Close()
-}
-
-func TestConnectionsThatAskNothingAreBoundedAndKeepNobodyOut(t *testing.T) {
-	address := serveHealth(t, &health{})
-	var idle []net.Conn
-	for range 10 * maxSilent {
-		idle = append(idle, dialHealth(t, address))
-	}
-	if status, err := statusOver(dialHealth(t, address), "/readyz"); err != nil || status != http.StatusOK {
-		t.Errorf("beside idle connections: %d, error %v", status, err)
-	}
-	for i, conn := range idle[:9*maxSilent] {
-		if _, err := conn.Read(make([]byte, 1)); err == nil || isTimeout(err) {
-			t.Fatalf("connection %d is open: %v", i, err)
+	for _, conn := range others[:9*maxConnections] {
+		_ = conn.SetDeadline(time.Now().Add(patience))
+		if _, err := conn.Read(make([]byte, 1)); errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatal("the connections are not bounded")
 		}
 	}
-}
-
-func isTimeout(err error) bool {
-	var e net.Error
-	return errors.As(err, &e) && e.Timeout()
-}
-
-func TestAConnectionServesOneRequest(t *testing.T) {
-	conn := dialHealth(t, serveHealth(t, &health{}))
-	if status, err := statusOver(conn, "/healthz"); err != nil || status != http.StatusOK {
-		t.Fatalf("%d, error %v", status, err)
-	}
-	if status, err := statusOver(conn, "/healthz"); err == nil {
-		t.Errorf("a second: %d", status)
-	}
-}
-
-func TestARequestWithContentIsNotWaitedFor(t *testing.T) {
-	conn := dialHealth(t, serveHealth(t, &health{}))
-	if _, err := fmt.Fprint(conn, "GET /readyz HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\nx"); err != nil {
-		t.Fatal(err)
-	}
-	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	close(told)
+	close(idle)
+	answer, err := http.ReadResponse(bufio.NewReader(kubelet), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = resp.Body.Close()
-	if resp.StatusCode != http.StatusRequestEntityTooLarge {
-		t.Errorf("status %d", resp.StatusCode)
-	}
-	if _, err := conn.Read(make([]byte, 1)); err == nil || isTimeout(err) {
-		t.Errorf("the connection is open: %v", err)
+	_ = answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		t.Errorf("status %d", answer.StatusCode)
 	}
 }
 

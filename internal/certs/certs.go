@@ -78,7 +78,7 @@ func EnsureCA(ctx context.Context, c client.Client, secret types.NamespacedName,
 }
 
 func createCA(ctx context.Context, c client.Client, name types.NamespacedName, now time.Time) (*corev1.Secret, error) {
-	ca, err := newCA(now)
+	ca, err := NewCA(now)
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +94,8 @@ func createCA(ctx context.Context, c client.Client, name types.NamespacedName, n
 	return secret, c.Create(ctx, secret)
 }
 
-func newCA(now time.Time) (*CA, error) {
+// NewCA makes a CA that is stored nowhere.
+func NewCA(now time.Time) (*CA, error) {
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("making the CA's key: %w", err)

@@ -42,7 +42,7 @@ func due(secret *corev1.Secret, ca *CA, now time.Time) bool {
 // come with that signature: so a worker that trusts the predecessor trusts what the successor signs, as long as the
 // predecessor would have been good, and neither the worker nor its agent needs to be told.
 func succeed(ctx context.Context, c client.Client, secret *corev1.Secret, old *CA, now time.Time) (*CA, error) {
-	ca, err := newCA(now)
+	ca, err := NewCA(now)
 	if err != nil {
 		return nil, err
 	}

@@ -17,7 +17,7 @@ import (
 type Config struct {
 	// MetricsAddress serves metrics over HTTPS, to those who may read them. "0" switches them off.
 	MetricsAddress string
-	// HealthAddress serves /healthz and /readyz.
+	// HealthAddress serves /healthz and /readyz. "0" switches them off.
 	HealthAddress string
 	// ProfilingAddress serves /debug/pprof, to whoever can reach it. Empty for nowhere.
 	ProfilingAddress string
@@ -39,7 +39,7 @@ func Parse(args []string, env func(string) string) (Config, error) {
 	c := Config{Log: zap.Options{TimeEncoder: zapcore.RFC3339NanoTimeEncoder}}
 	flags := flag.NewFlagSet("manager", flag.ContinueOnError)
 	flags.StringVar(&c.MetricsAddress, "metrics-bind-address", ":8443", "Where metrics are served, over HTTPS; 0 for nowhere.")
-	flags.StringVar(&c.HealthAddress, "health-probe-bind-address", ":8081", "Where /healthz and /readyz are served.")
+	flags.StringVar(&c.HealthAddress, "health-probe-bind-address", ":8081", "Where /healthz and /readyz are served; 0 for nowhere.")
 	flags.StringVar(&c.ProfilingAddress, "pprof-bind-address", "", "Where /debug/pprof is served, to whoever can reach it; empty for nowhere.")
 	flags.StringVar(&c.DispatchAddress, "dispatch-bind-address", ":9443", "Where the sessions of agents are served.")
 	flags.StringVar(&c.AgentImage, "agent-image", env("AGENT_IMAGE"), "The image with the agent: this very image, as a rule.")

@@ -2,13 +2,10 @@ package dispatch
 
 import (
 	"context"
-	"net/netip"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
-	"golang.org/x/time/rate"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/peer"
 	grpcstatus "google.golang.org/grpc/status"
@@ -22,7 +19,9 @@ import (
 
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
 	"github.com/workerpool-dev/workerpool/internal/fair"
+	"github.com/workerpool-dev/workerpool/internal/issuer"
 	"github.com/workerpool-dev/workerpool/internal/podspec"
+	"github.com/workerpool-dev/workerpool/internal/serving"
 )
 
 // What the API server says of a token that is bound to a pod.
@@ -37,16 +36,13 @@ const (
 	requestsAtOnce = 32
 	requestRate    = 500
 	requestBurst   = 2000
+)
 
-	// podRate and podBurst bound the tries of one pod. An agent's are at least 80 ms apart.
-	podRate  = 12
-	podBurst = 20
-	// addressRate and addressBurst bound those from one address, of tokens that can't be told from made-up ones.
-	addressRate  = 20
-	addressBurst = 200
-
-	// restAfter is how long one who has tried is remembered. By then the bounds have room again.
-	restAfter = addressBurst / addressRate * time.Second
+var (
+	// podBound is for the tries of one pod. An agent's are at least 80 ms apart.
+	podBound = fair.Bound{PerSecond: 12, Burst: 20, AtOnce: 1}
+	// addressBound is for those from one address, of tokens that can't be told from made-up ones.
+	addressBound = fair.Bound{PerSecond: 20, Burst: 200, AtOnce: requestsAtOnce}
 )
 
 // Identity is who an agent is.
@@ -71,37 +67,22 @@ type TokenAuthenticator struct {
 	client client.Client
 	pods   client.Reader
 	live   client.Reader
-	keys   *Keys
+	keys   *issuer.Keys
 	clock  func() time.Time
 
-	// requests bounds those to the API server at once, and spread those a second.
-	requests *fair.Semaphore[string]
-	spread   *rate.Limiter
-
-	// mu guards what follows.
-	mu sync.Mutex
-	// applicants are the pods and addresses that have tried lately.
-	applicants map[string]*applicant
-	swept      time.Time
-}
-
-// applicant is a pod or an address.
-type applicant struct {
-	tries *rate.Limiter
-	// now is the number of tries under way.
-	now  int
-	last time.Time
+	// requests are those to the API server.
+	requests *fair.Turns
+	tries    *fair.Tries
 }
 
 var _ Authenticator = (*TokenAuthenticator)(nil)
 
 // NewTokenAuthenticator returns an authenticator that creates TokenReviews with one client and reads pods with the
 // others: from the cache, and past it. Without keys no token can be told from a made-up one before its review.
-func NewTokenAuthenticator(reviews client.Client, pods, live client.Reader, keys *Keys, clock func() time.Time) *TokenAuthenticator {
+func NewTokenAuthenticator(reviews client.Client, pods, live client.Reader, keys *issuer.Keys, clock func() time.Time) *TokenAuthenticator {
 	return &TokenAuthenticator{
 		client: reviews, pods: pods, live: live, keys: keys, clock: clock,
-		requests: fair.NewSemaphore[string](requestsAtOnce), spread: rate.NewLimiter(requestRate, requestBurst),
-		applicants: map[string]*applicant{},
+		requests: fair.NewTurns(requestsAtOnce, requestRate, requestBurst), tries: fair.NewTries(clock),
 	}
 }
 
@@ -114,23 +95,23 @@ func (a *TokenAuthenticator) Authenticate(ctx context.Context, token string) (Id
 		return Identity{}, grpcstatus.Error(codes.Unauthenticated, err.Error())
 	}
 	var party string
-	switch a.keys.origin(c.token, now) {
-	case forged:
+	switch a.keys.Origin(c.token, now) {
+	case issuer.Forged:
 		return Identity{}, grpcstatus.Error(codes.Unavailable, "the token's signature is not the API server's")
-	case genuine:
+	case issuer.Genuine:
 		party = c.pod.Namespace
-		leave, err := a.apply("pod "+string(c.uid), podRate, podBurst, 1)
-		if err != nil {
-			return Identity{}, err
+		end, ok := a.tries.Begin("pod "+string(c.uid), podBound)
+		if !ok {
+			return Identity{}, errOften
 		}
-		defer leave()
-	case unknown:
+		defer end()
+	case issuer.Unknown:
 		party = "address " + addressOf(ctx)
-		leave, err := a.apply(party, addressRate, addressBurst, requestsAtOnce)
-		if err != nil {
-			return Identity{}, err
+		end, ok := a.tries.Begin(party, addressBound)
+		if !ok {
+			return Identity{}, errOften
 		}
-		defer leave()
+		defer end()
 	}
 	return a.identify(ctx, party, token, c)
 }
@@ -152,7 +133,7 @@ func (a *TokenAuthenticator) identify(ctx context.Context, party, token string, 
 	review := &authenticationv1.TokenReview{
 		Spec: authenticationv1.TokenReviewSpec{Token: token, Audiences: []string{podspec.Audience}},
 	}
-	if err := a.ask(ctx, party, func() error { return a.client.Create(ctx, review) }); err != nil {
+	if err := a.requests.Do(ctx, party, func() error { return a.client.Create(ctx, review) }); err != nil {
 		return Identity{}, grpcstatus.Errorf(codes.Unavailable, "the token can't be reviewed now: %v", err)
 	}
 	if !review.Status.Authenticated || !slices.Contains(review.Status.Audiences, podspec.Audience) {
@@ -192,26 +173,18 @@ func sightOf(pod *corev1.Pod) Sight {
 		s.Restarts, s.Container, s.Runs = status.RestartCount, status.ContainerID, status.State.Running != nil
 	}
 	for _, ip := range pod.Status.PodIPs {
-		s.Addresses = append(s.Addresses, canonical(ip.IP))
+		s.Addresses = append(s.Addresses, serving.Canonical(ip.IP))
 	}
 	for _, ip := range pod.Status.HostIPs {
-		s.Addresses = append(s.Addresses, canonical(ip.IP))
+		s.Addresses = append(s.Addresses, serving.Canonical(ip.IP))
 	}
 	return s
-}
-
-// canonical is an IP address as it is always written, or what is none as it is.
-func canonical(address string) string {
-	if ip, err := netip.ParseAddr(address); err == nil {
-		return ip.Unmap().WithZone("").String()
-	}
-	return address
 }
 
 // addressOf is where a stream comes from, without the port.
 func addressOf(ctx context.Context) string {
 	if p, ok := peer.FromContext(ctx); ok {
-		return hostOf(p.Addr)
+		return serving.Host(p.Addr.String())
 	}
 	return ""
 }
@@ -227,7 +200,7 @@ func (a *TokenAuthenticator) pod(ctx context.Context, party string, name types.N
 
 func (a *TokenAuthenticator) readLive(ctx context.Context, party string, name types.NamespacedName, uid types.UID) (*corev1.Pod, error) {
 	pod := &corev1.Pod{}
-	err := a.ask(ctx, party, func() error { return a.live.Get(ctx, name, pod) })
+	err := a.requests.Do(ctx, party, func() error { return a.live.Get(ctx, name, pod) })
 	switch {
 	case err == nil && pod.UID == uid:
 		return pod, nil
@@ -243,49 +216,7 @@ func named(pod *corev1.Pod, owner *metav1.OwnerReference) bool {
 	return ok
 }
 
-// ask makes a request to the API server when it is this party's turn.
-func (a *TokenAuthenticator) ask(ctx context.Context, party string, request func() error) error {
-	if err := a.requests.Acquire(ctx, party); err != nil {
-		return err
-	}
-	defer a.requests.Release(party)
-	if err := a.spread.Wait(ctx); err != nil {
-		return err
-	}
-	return request()
-}
-
 var errOften = grpcstatus.Error(codes.Unavailable, "this agent comes too often")
-
-// apply notes a try, unless there were too many lately, or so many are under way. Leave ends it.
-func (a *TokenAuthenticator) apply(who string, perSecond rate.Limit, burst, atOnce int) (leave func(), err error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	now := a.clock()
-	if now.Sub(a.swept) > restAfter {
-		a.swept = now
-		for other, known := range a.applicants {
-			if known.now == 0 && now.Sub(known.last) > restAfter {
-				delete(a.applicants, other)
-			}
-		}
-	}
-	known := a.applicants[who]
-	if known == nil {
-		known = &applicant{tries: rate.NewLimiter(perSecond, burst)}
-		a.applicants[who] = known
-	}
-	if known.now >= atOnce || !known.tries.AllowN(now, 1) {
-		return nil, errOften
-	}
-	known.now++
-	known.last = now
-	return func() {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		known.now--
-	}, nil
-}
 
 func ours(apiVersion string) bool {
 	gv, err := schema.ParseGroupVersion(apiVersion)

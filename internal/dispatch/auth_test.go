@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
+	"net"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -25,6 +26,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
+	"github.com/workerpool-dev/workerpool/internal/issuer"
 	"github.com/workerpool-dev/workerpool/internal/podspec"
 )
 
@@ -41,13 +43,13 @@ func newSigner(id string) jose.SigningKey {
 }
 
 // keysOf are what the API server publishes of its key.
-func keysOf(t *testing.T, by jose.SigningKey) *Keys {
+func keysOf(t *testing.T, by jose.SigningKey) *issuer.Keys {
 	t.Helper()
 	body, err := json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{new(by.Key.(jose.JSONWebKey)).Public()}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Keys{Fetch: func(context.Context) ([]byte, error) { return body, nil }}
+	return &issuer.Keys{Fetch: func(context.Context) ([]byte, error) { return body, nil }}
 }
 
 // said is what a token claims.
@@ -287,7 +289,7 @@ func TestAPodDoesNotInheritTheOwnerOfOneInTheCache(t *testing.T) {
 
 // at is the context of a stream from this address.
 func at(ctx context.Context, address string) context.Context {
-	return peer.NewContext(ctx, &peer.Peer{Addr: from1{address: address + ":1"}})
+	return peer.NewContext(ctx, &peer.Peer{Addr: &net.TCPAddr{IP: net.ParseIP(address), Port: 1}})
 }
 
 func TestMadeUpTokensThatNameAPodNeitherCostRequestsNorKeepItsAgentOut(t *testing.T) {
@@ -318,7 +320,7 @@ func TestTokensThatCannotBeCheckedAreLimitedByTheirAddress(t *testing.T) {
 			t.Fatalf("the answer is %v, want Unavailable", err)
 		}
 	}
-	if n := c.reviews.Load(); n > addressBurst+addressRate*10 {
+	if n := c.reviews.Load(); n > int32(addressBound.Burst)+10*int32(addressBound.PerSecond) {
 		t.Errorf("1,000 tries from one address cost %d reviews", n)
 	}
 	c.review.Authenticated = true
@@ -336,7 +338,7 @@ func TestAPodThatComesAllTheTimeIsNotReviewedEachTime(t *testing.T) {
 			t.Fatalf("the answer is %v, want Unavailable", err)
 		}
 	}
-	if n := c.reviews.Load(); n > podBurst+podRate*10 {
+	if n := c.reviews.Load(); n > int32(podBound.Burst)+10*int32(podBound.PerSecond) {
 		t.Errorf("1,000 tries of one pod cost %d reviews", n)
 	}
 }
@@ -381,10 +383,10 @@ func TestRequestsOfOneNamespaceDoNotHoldUpThoseOfAnother(t *testing.T) {
 		a := newCluster().authenticator(t)
 		release, served := make(chan struct{}), make(chan struct{})
 		for range 10 * requestsAtOnce {
-			go func() { _ = a.ask(t.Context(), "greedy", func() error { <-release; return nil }) }()
+			go func() { _ = a.requests.Do(t.Context(), "greedy", func() error { <-release; return nil }) }()
 		}
 		synctest.Wait()
-		go func() { _ = a.ask(t.Context(), "modest", func() error { close(served); return nil }) }()
+		go func() { _ = a.requests.Do(t.Context(), "modest", func() error { close(served); return nil }) }()
 		synctest.Wait()
 		release <- struct{}{} // one of the greedy ones is done
 		synctest.Wait()
@@ -395,26 +397,4 @@ func TestRequestsOfOneNamespaceDoNotHoldUpThoseOfAnother(t *testing.T) {
 		}
 		close(release)
 	})
-}
-
-func TestANewKeyIsFound(t *testing.T) {
-	body, fetched := []byte(`{"keys":[]}`), 0
-	k := &Keys{Fetch: func(context.Context) ([]byte, error) { fetched++; return body, nil }}
-	parsed, err := parse(sign(t, signer, saidByWorker()), time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	now := time.Now()
-	for range 100 {
-		if got := k.origin(parsed.token, now); got != unknown {
-			t.Fatalf("without a key the token is %v", got)
-		}
-	}
-	if fetched != 1 {
-		t.Errorf("the keys were read %d times in a moment", fetched)
-	}
-	body, _ = keysOf(t, signer).Fetch(t.Context())
-	if got := k.origin(parsed.token, now.Add(keysInterval)); got != genuine {
-		t.Errorf("with its key the token is %v", got)
-	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"slices"
 	"sync"
 	"time"
 
@@ -12,6 +11,7 @@ import (
 
 	"github.com/workerpool-dev/workerpool/internal/fair"
 	"github.com/workerpool-dev/workerpool/internal/metrics"
+	"github.com/workerpool-dev/workerpool/internal/serving"
 )
 
 const (
@@ -44,90 +44,47 @@ type door struct {
 	refusals *metrics.Refusals
 	large    *fair.Semaphore[string]
 
-	// mu guards what follows, and the phases of all connections.
-	mu sync.Mutex
-	// strangers are by address, the oldest first.
-	strangers map[string][]*conn
-	count     int
+	// mu guards the phases of all connections. The places of strangers have a lock of their own.
+	mu        sync.Mutex
+	strangers *serving.Places
 }
 
 func newDoor(listener net.Listener, refusals *metrics.Refusals) *door {
 	return &door{
 		Listener: listener, refusals: refusals,
-		large: fair.NewSemaphore[string](largeMessages), strangers: map[string][]*conn{},
+		large: fair.NewSemaphore[string](largeMessages), strangers: serving.NewPlaces(maxStrangers),
 	}
 }
 
 // Accept is net.Listener's.
 func (d *door) Accept() (net.Conn, error) {
-	for {
-		raw, err := d.Listener.Accept()
-		if err != nil {
-			return nil, err
-		}
-		if c := d.enter(raw); c != nil {
-			return c, nil
-		}
+	raw, err := d.Listener.Accept()
+	if err != nil {
+		return nil, err
 	}
+	return d.enter(raw), nil
 }
 
-// enter lets a connection in, or closes it and returns nil. When all places are taken, the address that has most
-// loses its latest: so many connections from one address do not keep out one from another.
+// enter lets a connection in. Another may lose its place for it.
 func (d *door) enter(raw net.Conn) *conn {
 	ctx, cancel := context.WithCancelCause(context.Background())
-	c := &conn{Conn: raw, door: d, address: hostOf(raw.RemoteAddr()), ctx: ctx, cancel: cancel}
+	c := &conn{Conn: raw, door: d, address: serving.Host(raw.RemoteAddr().String()), ctx: ctx, cancel: cancel}
 	d.mu.Lock()
-	var out *conn
-	if d.count >= maxStrangers {
-		most := d.strangers[c.address]
-		for _, others := range d.strangers {
-			if len(others) > len(most) {
-				most = others
-			}
-		}
-		if out = c; len(most) > len(d.strangers[c.address]) {
-			out = most[len(most)-1]
-		}
-	}
-	if out != c {
-		d.addLocked(c)
-	}
+	c.estrangeLocked()
+	lost := d.strangers.Take(c, c.address)
 	d.mu.Unlock()
-	if out != nil {
+	if lost != nil {
 		d.refusals.Count(metrics.RefusedConnection)
-		_ = out.Close()
-	}
-	if out == c {
-		return nil
+		_ = lost.Close()
 	}
 	return c
 }
 
-// hostOf is the address without the port.
-func hostOf(address net.Addr) string {
-	if host, _, err := net.SplitHostPort(address.String()); err == nil {
-		return canonical(host)
-	}
-	return address.String()
-}
-
-func (d *door) addLocked(c *conn) {
-	d.strangers[c.address] = append(d.strangers[c.address], c)
-	d.count++
-	c.stranger = true
-	c.deadline = time.AfterFunc(strangerTimeout, func() { _ = c.Close() })
-}
-
 func (d *door) removeLocked(c *conn) {
-	if !c.stranger {
-		return
-	}
-	c.stranger = false
-	c.deadline.Stop()
-	d.count--
-	left := slices.DeleteFunc(d.strangers[c.address], func(o *conn) bool { return o == c })
-	if d.strangers[c.address] = left; len(left) == 0 {
-		delete(d.strangers, c.address)
+	if c.stranger {
+		c.stranger = false
+		c.deadline.Stop()
+		d.strangers.Leave(c)
 	}
 }
 
@@ -229,8 +186,14 @@ func (c *conn) leave() {
 	defer c.door.mu.Unlock()
 	c.completeLocked()
 	if !c.closed && !c.stranger {
-		c.door.addLocked(c)
+		c.estrangeLocked()
+		c.door.strangers.Return(c, c.address)
 	}
+}
+
+func (c *conn) estrangeLocked() {
+	c.stranger = true
+	c.deadline = time.AfterFunc(strangerTimeout, func() { _ = c.Close() })
 }
 
 // complete tells that a message of the peer was taken in, with all that came before.

@@ -18,6 +18,7 @@ import (
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
 	"github.com/workerpool-dev/workerpool/internal/dispatch/dispatchpb"
 	"github.com/workerpool-dev/workerpool/internal/engine"
+	"github.com/workerpool-dev/workerpool/internal/issuer"
 )
 
 // outbox and wire take what an engine gives out.
@@ -225,7 +226,7 @@ func FuzzBearer(f *testing.F) {
 		if !isUID(string(c.uid)) || !isName(c.pod.Name) || !isName(c.pod.Namespace) {
 			t.Errorf("the token claims %+v", c)
 		}
-		if keysOf(t, signer).origin(c.token, time.Now()) == genuine && !strings.Contains(header, good) {
+		if keysOf(t, signer).Origin(c.token, time.Now()) == issuer.Genuine && !strings.Contains(header, good) {
 			t.Errorf("another token than the signed one is genuine: %q", header)
 		}
 	})

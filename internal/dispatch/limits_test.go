@@ -359,53 +359,26 @@ func TestALargeMessageThatIsNotCompletedEndsItsConnection(t *testing.T) {
 	})
 }
 
-func TestTheAddressWithMostConnectionsLosesOne(t *testing.T) {
+func TestAConnectionWhoseSessionHasEndedIsAStrangersAgain(t *testing.T) {
 	d := newDoor(nil, newRefusals(t))
-	enter := func(address string) *conn {
-		near, far := net.Pipe()
-		t.Cleanup(func() { _, _ = near.Close(), far.Close() })
-		return d.enter(from1{near, address})
-	}
+	var ended []*conn
 	for range maxStrangers {
-		if enter("10.0.0.1:1") == nil {
-			t.Fatal("a connection was refused while there was room")
+		c, _ := member(t, d, "ns")
+		ended = append(ended, c)
+	}
+	for _, c := range ended {
+		c.leave()
+	}
+	member(t, d, "ns")
+	if !ended[0].closed {
+		t.Error("connections whose sessions have ended are not bounded")
+	}
+	for _, c := range ended[1:] {
+		if c.closed {
+			t.Fatal("one connection took more than one place")
 		}
-	}
-	if enter("10.0.0.1:2") != nil {
-		t.Error("the address with most connections got one more")
-	}
-	for range 100 {
-		if enter("10.0.0.2:1") == nil {
-			t.Error("another address was refused")
-		}
-	}
-	if n := len(d.strangers["10.0.0.1"]); d.count != maxStrangers || n != maxStrangers-100 {
-		t.Errorf("there are %d connections, %d of them from the first address", d.count, n)
-	}
-	for _, all := range d.strangers {
-		for _, c := range slices.Clone(all) {
-			_ = c.Close()
-		}
-	}
-	if d.count != 0 {
-		t.Errorf("%d connections are counted that are closed", d.count)
 	}
 }
-
-// from1 is a connection from an address.
-type from1 struct {
-	net.Conn
-	address string
-}
-
-// RemoteAddr is net.Conn's.
-func (f from1) RemoteAddr() net.Addr { return f }
-
-// Network is net.Addr's.
-func (f from1) Network() string { return "tcp" }
-
-// String is net.Addr's.
-func (f from1) String() string { return f.address }
 
 // results are as many as one says, of which an agent tells once.
 func results(n int) []*dispatchpb.Result {

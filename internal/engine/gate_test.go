@@ -290,6 +290,32 @@ func TestNumbersOfAnEditedStatusDoNotOverflow(t *testing.T) {
 	}
 }
 
+// An indexed Job adds up what its tasks took, over all leaders.
+func TestTheUsageOfTasksStopsAtItsBound(t *testing.T) {
+	for _, stored := range []int64{0, maxMeasure - 1, math.MaxInt64} {
+		w, p := lone(t)
+		uid := w.create(command(suspended, completions(3)))
+		w.jobs[uid].job.Status = v1alpha1.JobStatus{
+			State: v1alpha1.JobQueued, Usage: &v1alpha1.JobUsage{CPUMilliseconds: &stored, MaxMemoryBytes: new(int64(1))},
+		}
+		w.drop(p)
+		w.lead()
+		w.connect(p)
+		w.suspend(uid, false)
+		w.turn()
+		for index := range int32(3) {
+			w.live(time.Second)
+			w.finish(uid, index, Result{Outcome: Exited, CPUTime: math.MaxInt64, MaxMemoryBytes: 1})
+		}
+		w.live(2 * time.Second)
+		w.wantState(uid, v1alpha1.JobSucceeded, "")
+		most := 3 * time.Duration(math.MaxInt64).Milliseconds()
+		if got, want := *w.status(uid).Usage.CPUMilliseconds, sum(stored, most); got != want {
+			t.Errorf("%d ms with %d before, want %d", got, stored, want)
+		}
+	}
+}
+
 func TestWhatAnAgentMeasuresIsBounded(t *testing.T) {
 	century := 876000 * time.Hour
 	for name, r := range map[string]Result{
