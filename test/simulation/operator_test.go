@@ -287,7 +287,7 @@ func (op *operator) writeStatuses() {
 		return
 	}
 	for len(op.calls) < concurrency {
-		carryOut := op.writer.Take(op.engine, op.epoch)
+		carryOut := op.writer.Take(op.engine)
 		if carryOut == nil {
 			return
 		}
