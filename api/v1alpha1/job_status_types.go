@@ -119,6 +119,14 @@ type JobStatus struct {
 	// +kubebuilder:validation:MaxItems=8
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 
+	// leader is the operator that has written this status, by its epoch: when the
+	// Lease was made by which the leader is elected, in microseconds since 1970,
+	// and how often it has changed hands by then.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=64
+	Leader string `json:"leader,omitempty"`
+
 	// state is where the Job is in its life. Succeeded and Failed are final.
 	// +optional
 	State JobState `json:"state,omitempty"`

@@ -108,15 +108,11 @@ func newManager(restConfig *rest.Config, lease *leader.Lease, settings config.Co
 	if err != nil {
 		return nil, err
 	}
-	fenced := func(restConfig *rest.Config, options client.Options) (client.Client, error) {
-		restConfig = rest.CopyConfig(restConfig)
-		restConfig.Wrap(lease.Fence)
-		options.HTTPClient = nil // it would not be fenced
-		return client.New(restConfig, options)
-	}
 	return ctrl.NewManager(restConfig, ctrl.Options{
-		Scheme:    scheme,
-		NewClient: fenced,
+		Scheme: scheme,
+		NewClient: func(restConfig *rest.Config, options client.Options) (client.Client, error) {
+			return newFenced(restConfig, options, lease)
+		},
 		Cache: cache.Options{
 			NewInformer:      informers,
 			DefaultTransform: cache.TransformStripManagedFields(),
@@ -137,6 +133,14 @@ func newManager(restConfig *rest.Config, lease *leader.Lease, settings config.Co
 		RetryPeriod:                         new(leader.RetryPeriod),
 		GracefulShutdownTimeout:             new(stopTimeout),
 	})
+}
+
+// newFenced makes a client that writes only while this process leads.
+func newFenced(restConfig *rest.Config, options client.Options, lease *leader.Lease) (client.Client, error) {
+	restConfig = rest.CopyConfig(restConfig)
+	restConfig.Wrap(lease.Fence)
+	options.HTTPClient = nil // it would not be fenced
+	return client.New(restConfig, options)
 }
 
 // setup builds the operator out of its parts.
@@ -174,14 +178,18 @@ func setup(ctx context.Context, mgr ctrl.Manager, lease *leader.Lease, settings 
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Lease: inNamespace(leaseName), Held: lease.Held, Engine: eng,
 		Clock: realClock, ListenAddress: settings.DispatchAddress,
 	})
+	statuses, err := newFenced(leader.InTime(mgr.GetConfig()), client.Options{Scheme: mgr.GetScheme(), Mapper: mgr.GetRESTMapper()}, lease)
+	if err != nil {
+		return err
+	}
 	out.Writer = status.New(status.Config{
-		Client: mgr.GetClient(), Live: tolerant.Reader{Reader: mgr.GetAPIReader()}, Leading: lead.Leading, Clock: realClock,
+		Client: statuses, Live: tolerant.Reader{Reader: mgr.GetAPIReader()}, Leading: lead.Leading, Clock: realClock,
 		Recorder: mgr.GetEventRecorder("workerpool"),
 	})
 	if err := out.Register(ctrlmetrics.Registry); err != nil {
 		return err
 	}
-	lead.Write = func(ctx context.Context, epoch engine.Epoch) { out.Run(ctx, eng, epoch) }
+	lead.Write = func(ctx context.Context) { out.Run(ctx, eng) }
 	lead.Publish = func(ctx context.Context) error {
 		return leader.Publish(ctx, mgr.GetClient(), leader.Endpoint{
 			Service: inNamespace(dispatchService), PortName: dispatchPort, Port: settings.DispatchPort, IP: settings.PodIP,

@@ -102,7 +102,7 @@ func Trim(object any) (any, error) {
 	}
 	job.Namespace, job.Spec.Pool = shared(job.Namespace), shared(job.Spec.Pool)
 	job.Spec.Execution = shared(job.Spec.Execution)
-	job.Status.State, job.Status.Reason = shared(job.Status.State), shared(job.Status.Reason)
+	job.Status.State, job.Status.Reason, job.Status.Leader = shared(job.Status.State), shared(job.Status.Reason), shared(job.Status.Leader)
 	if job.Status.State.Finished() {
 		job.Spec = v1alpha1.JobSpec{Pool: job.Spec.Pool, TTLSecondsAfterFinished: job.Spec.TTLSecondsAfterFinished}
 	} else {

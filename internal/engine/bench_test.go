@@ -47,6 +47,7 @@ func newBench(b *testing.B, slots int) *bench {
 	s := &bench{b: b, now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}
 	s.engine = New(func() time.Time { return s.now }, half, s)
 	s.engine.Begin(Epoch{LeaseCreated: 1})
+	s.engine.Loaded()
 	s.engine.SetPool(PoolConfig{Key: poolKey, UID: "pool", Capacity: 1 << 30, Aging: 300 * time.Second, Slots: slots, Resources: simResources})
 	s.engine.SetWorkers(poolKey, []WorkerPod{{UID: "pod", Name: "pod", Started: true, Slots: slots, Resources: simResources}})
 	m, _ := s.engine.Manager(poolKey)

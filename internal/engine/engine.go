@@ -57,6 +57,8 @@ type Engine struct {
 	// chance returns a number from 0 to 1.
 	chance func() float64
 	epoch  Epoch
+	// leader is the epoch as statuses have it.
+	leader string
 	out    Outbox
 	meter  Meter
 
@@ -79,6 +81,12 @@ type Engine struct {
 	// left has, of Jobs that had begun when their pool was deleted, the version as which that is stored,
 	// until the cache shows it: what they have done must not be forgotten.
 	left map[types.UID]string
+	// loading: the Jobs that were there when the lead was won are being submitted.
+	loading bool
+	// inherited are the Jobs of which an earlier leader may have begun something, as long as a write of its may still take
+	// effect: until one of this leader is stored. Nothing of them is begun before. Each has the version of the write that
+	// is waited for, 0 if none is.
+	inherited map[types.UID]uint64
 	// kept are the Jobs with a large spec that is kept for more of their tasks, the one that was used last at the end,
 	// and keptBytes what they take together: at most maxKept.
 	kept      []*job
@@ -127,15 +135,25 @@ func New(clock func() time.Time, chance func() float64, out Outbox) *Engine {
 		left:    map[types.UID]string{},
 		claims:  map[types.UID][]claim{},
 
+		inherited: map[types.UID]uint64{},
+
 		sessions: map[Session]*podWorker{},
 	}
 }
 
-// Begin makes this the engine of a leader. It is called once, when the leader has won its Lease.
+// Begin makes this the engine of a leader. It is called once, when the leader has won its Lease. What is submitted from now
+// until Loaded is what earlier leaders have left.
 func (e *Engine) Begin(epoch Epoch) {
 	e.enter()
 	defer e.leave()
-	e.epoch, e.began = epoch, e.now
+	e.epoch, e.leader, e.began, e.loading = epoch, epoch.String(), e.now, true
+}
+
+// Loaded says that all Jobs are submitted that were there when the lead was won. No other leader has begun later ones.
+func (e *Engine) Loaded() {
+	e.enter()
+	defer e.leave()
+	e.loading = false
 }
 
 // enter takes the lock and the time. Each public method begins with it.
@@ -221,6 +239,9 @@ func (e *Engine) Submit(object Job) {
 		return
 	}
 	delete(e.left, object.UID)
+	if e.loading && mayHaveBegun(&object) {
+		e.inherited[object.UID] = 0
+	}
 	key := types.NamespacedName{Namespace: object.Namespace, Name: object.Spec.Pool}
 	if j := e.jobs[object.UID]; j != nil {
 		if !j.settling && !j.cancelled && !j.leaving {
@@ -240,6 +261,9 @@ func (e *Engine) Submit(object Job) {
 		return
 	}
 	e.out.DropWrite(object.UID) // that there is no pool
+	if _, inherited := e.inherited[object.UID]; inherited {
+		e.inherited[object.UID] = 0
+	}
 	j := newJob(p, object)
 	e.jobs[object.UID] = j
 	j.adopt(&object.Status)
@@ -295,6 +319,7 @@ func (e *Engine) Absent(job JobRef) {
 func (e *Engine) cancel(job types.UID) {
 	e.out.DropWrite(job)
 	delete(e.left, job)
+	delete(e.inherited, job)
 	for _, c := range e.takeClaims(job, anyClaim) {
 		c.refuse(killGrace)
 	}
@@ -311,6 +336,7 @@ func (e *Engine) Forget(job types.UID) {
 	defer e.leave()
 	delete(e.settled, job)
 	delete(e.left, job)
+	delete(e.inherited, job)
 	for _, c := range e.takeClaims(job, anyClaim) {
 		c.refuse(0)
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"math/bits"
 	"slices"
 	"strconv"
@@ -37,20 +38,11 @@ func (x *indexes) failure(size int32) failure {
 
 // restoreIndexes takes over what the stored status tells of the tasks of a job.
 func restoreIndexes(j *job, status *v1alpha1.JobStatus) *indexes {
-	x := &indexes{}
-	x.succeeded.parse(status.SucceededIndexes, j.size)
-	x.failed.parse(status.FailedIndexes, j.size)
-	for index := range x.failed.all() {
-		x.succeeded.remove(index)
+	f := factsOf(status, j.size)
+	for _, index := range slices.Sorted(maps.Keys(f.tries)) {
+		j.learnTries(index, f.tries[index])
 	}
-	for part := range strings.SplitSeq(status.RetriedIndexes, ",") {
-		t, ok := parseRetried(part, j)
-		if ok && !x.has(t.index) && j.tasks[t.index] == nil {
-			j.book(t)
-			j.again = append(j.again, t)
-		}
-	}
-	return x
+	return &indexes{f.succeeded, f.failed}
 }
 
 // retried has each task that has failed and is not done, with its retries and the try that has ended last:
@@ -79,20 +71,20 @@ func (j *job) retried() string {
 }
 
 // parseRetried reads one part of what retried wrote.
-func parseRetried(part string, j *job) (*task, bool) {
+func parseRetried(part string) (int32, tries, bool) {
 	fields := strings.Split(part, ":")
 	if len(fields) != 3 {
-		return nil, false
+		return 0, tries{}, false
 	}
 	var n [3]int32
 	for i, field := range fields {
 		v, err := strconv.ParseInt(field, 10, 32)
 		if err != nil || v < 0 || v > maxTry {
-			return nil, false
+			return 0, tries{}, false
 		}
 		n[i] = int32(v)
 	}
-	return &task{job: j, index: n[0], retries: n[1], failures: n[1], lastTry: n[2], settledTry: n[2]}, n[0] < j.size
+	return n[0], tries{retries: n[1], ended: n[2]}, true
 }
 
 // runningIndexes has the tasks whose process is known to run, by worker: as many as the schema takes, those that are
@@ -164,6 +156,8 @@ func (s *indexSet) add(index int32) {
 	s.words[index/64] |= 1 << (index % 64)
 	s.count++
 }
+
+func (s *indexSet) clone() indexSet { return indexSet{slices.Clone(s.words), s.count} }
 
 func (s *indexSet) remove(index int32) {
 	if s.has(index) {

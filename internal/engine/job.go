@@ -7,8 +7,6 @@ import (
 	"time"
 	"unique"
 
-	"k8s.io/apimachinery/pkg/api/meta"
-
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
 	"github.com/workerpool-dev/workerpool/pkg/worker"
 	"github.com/workerpool-dev/workerpool/pkg/worker/queue"
@@ -149,11 +147,17 @@ func newJob(p *pool, object Job) *job {
 	}
 	j.handled = spec.OnFailure == nil
 	j.share = p.shareOf(j)
-	if c := meta.FindStatusCondition(object.Status.Conditions, v1alpha1.JobFailureTarget); c != nil && c.Status == "True" {
-		j.failing, j.announced = &failure{reason: c.Reason, message: c.Message}, true
-	}
+	j.failing = failingOf(object.Status.Conditions)
+	j.announced = j.failing != nil
 	j.setTimes()
 	return j
+}
+
+// mayHaveBegun tells whether an earlier leader can have begun something of a Job. Of a plain one of which nothing is stored it
+// can too. That one is begun again: if it had ended it does no harm, and its end is stored late or was lost with its worker.
+func mayHaveBegun(object *Job) bool {
+	s, spec := &object.Status, object.Spec
+	return s.Attempts != nil || failingOf(s.Conditions) != nil || spec.Completions != nil || len(spec.Items) > 0
 }
 
 func (j *job) engine() *Engine { return j.pool.engine }
@@ -249,6 +253,9 @@ func (j *job) nextTask() *task {
 func (j *job) update(object Job) {
 	if newer(object.ResourceVersion, j.object.ResourceVersion) {
 		j.object.ResourceVersion = object.ResourceVersion
+		if j.learn(&object.Status) && j.version != 0 {
+			j.askAgain() // what was asked for knows less
+		}
 	}
 	j.object.Generation, j.object.Bytes = object.Generation, object.Bytes
 	j.setSpec(&object)
@@ -360,6 +367,7 @@ func (j *job) remove() {
 	j.settleOwed()
 	j.engine().unkeep(j)
 	delete(j.engine().jobs, j.object.UID)
+	delete(j.engine().inherited, j.object.UID)
 	j.engine().collect(j.pool)
 }
 

@@ -20,6 +20,8 @@ const (
 	// maxEffort bounds the comparisons of one call: of a kind with a worker, or with what was refused before. The
 	// half of it is for the search in order.
 	maxEffort = 1 << 15
+	// maxClaims is how many jobs of earlier leaders are made this one's at once.
+	maxClaims = 16
 	// maxRefused is how many requests that no worker has room for are remembered during a call.
 	maxRefused = 16
 )
@@ -35,6 +37,8 @@ type matcher struct {
 	looked, effort int
 	// turns is how many kinds are looked at in turn.
 	turns int
+	// claims is how many jobs there was room for that are not this leader's yet.
+	claims int
 	// inTurn: the search in order has ended before it has seen all kinds. Cut: some were not looked at.
 	inTurn, cut bool
 	// gave: a task was started.
@@ -80,7 +84,7 @@ func (p *pool) search(turns int) bool {
 // find looks through the queue, in order. Where that takes too long, it goes on with the kinds in turn.
 func (m *matcher) find() bool {
 	m.job, m.worker, m.stranger, m.waits, m.files = nil, nil, nil, false, 0
-	m.looked, m.inTurn, m.cut = 0, false, false
+	m.looked, m.claims, m.inTurn, m.cut = 0, 0, false, false
 	now := m.pool.engine.now
 	taken, ok := m.pool.queue.TryPop(now, m.choose)
 	if m.cut && (m.looked >= maxInOrder || !m.gave) { // else the next call begins with less to do
@@ -100,21 +104,37 @@ func (m *matcher) choose(next worker.Job) queue.Choice {
 		return queue.Take
 	}
 	if m.worker = m.roomFor(j, j.kind.Value()); m.worker == nil {
-		return m.pass()
+		return m.pass(queue.SkipKind)
+	}
+	if !m.isOurs(j) {
+		return m.pass(queue.Skip)
 	}
 	m.job = j
 	return queue.Stop
 }
 
-// pass goes on to the next kind, if that is not to be left for later.
-func (m *matcher) pass() queue.Choice {
+// isOurs tells whether no write of an earlier leader to the job can take effect any more. Else it has it stored that this one
+// leads, so that it is so soon. The jobs that come next are not asked for in advance: most have long to wait.
+func (m *matcher) isOurs(j *job) bool {
+	claim, inherited := j.engine().inherited[j.object.UID]
+	if !inherited {
+		return true
+	}
+	if m.claims++; claim == 0 && m.claims <= maxClaims {
+		j.write(0)
+	}
+	return false
+}
+
+// pass goes on as it is told to, if the next is not to be left for later.
+func (m *matcher) pass(on queue.Choice) queue.Choice {
 	m.looked++
 	kinds, effort := maxInOrder, maxEffort/2
 	if m.inTurn {
 		kinds, effort = m.turns, maxEffort
 	}
 	if m.looked < kinds && m.effort < effort {
-		return queue.SkipKind
+		return on
 	}
 	m.cut = true
 	return queue.Stop

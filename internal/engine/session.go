@@ -215,12 +215,7 @@ func (w *podWorker) handleResult(r Result) {
 
 // replaceAttempt makes an attempt that an earlier leader has started the one that counts.
 func (t *task) replaceAttempt(w *podWorker, token Token) {
-	if old := t.attempt; old != nil {
-		if !old.unsent && old.token.Try > 0 {
-			old.worker.kill(old.token, 0)
-		}
-		t.release()
-	}
+	t.abandon()
 	t.unstored = false
 	t.know(token)
 	w.take(t, &attempt{token: token, worker: w})

@@ -110,10 +110,22 @@ func (j *job) isRecorded() bool {
 // write asks for the present status to be stored, once it has lasted so long.
 func (j *job) write(after time.Duration) { j.ask(j.present(), after, false) }
 
+// askAgain asks for the status to be stored with the state that was asked for last, and all that is known by now.
+func (j *job) askAgain() { j.ask(j.asked, 0, j.asked.isOwnVerdict()) }
+
+// isOwnVerdict tells whether nobody but the engine says that the Job has ended so.
+func (s state) isOwnVerdict() bool {
+	return s.state.Finished() && (s.reason == v1alpha1.ReasonWorkerLost || s.reason == v1alpha1.ReasonDeadlineExceeded)
+}
+
 // ask asks for the status to be stored with a state.
 func (j *job) ask(s state, after time.Duration, confirm bool) {
 	e := j.engine()
 	e.version++
+	if claim, inherited := e.inherited[j.object.UID]; inherited && (claim != 0 || after == 0) {
+		after, e.inherited[j.object.UID] = 0, e.version
+	}
+	j.object.Status.Leader = e.leader
 	j.version, j.asked, j.changed, j.flush, j.flushed = e.version, s, false, time.Time{}, e.now
 	j.object.Status.State, j.object.Status.Reason, j.object.Status.Message = s.state, s.reason, clip(s.message)
 	if !j.plain() {
@@ -137,7 +149,7 @@ func (j *job) ask(s state, after time.Duration, confirm bool) {
 
 // awaitsWrite tells whether something waits for the status to be stored: a result, a start, or onFailure.
 func (j *job) awaitsWrite() bool {
-	return len(j.owed) > 0 || j.handling() && !j.announced ||
+	return len(j.owed) > 0 || j.handling() && !j.announced || j.engine().inherited[j.object.UID] != 0 ||
 		slices.ContainsFunc(j.sorted(), func(t *task) bool { return t.attempt != nil && t.attempt.unsent && t.attempt.noted })
 }
 
@@ -247,10 +259,13 @@ func (j *job) noteCutOff(a *attempt, reason string) {
 	}
 }
 
-// endAttempt moves an attempt to the ended ones; only the last three are kept.
+// maxEnded is how many ended attempts a status has.
+const maxEnded = 3
+
+// endAttempt moves an attempt to the ended ones, of which the last are kept.
 func (j *job) endAttempt(ended v1alpha1.Attempt) {
 	all := append(slices.Clone(j.object.Status.EndedAttempts), ended)
-	j.object.Status.EndedAttempts = all[max(0, len(all)-3):]
+	j.object.Status.EndedAttempts = all[max(0, len(all)-maxEnded):]
 	j.object.Status.Attempt = nil
 }
 
@@ -315,7 +330,8 @@ func (j *job) finish(final v1alpha1.JobState, reason, message string) {
 		}
 	}
 	j.object.Status.CompletionTime = microTime(j.endTime)
-	j.ask(state{final, reason, message}, 0, reason == v1alpha1.ReasonWorkerLost || reason == v1alpha1.ReasonDeadlineExceeded)
+	verdict := state{final, reason, message}
+	j.ask(verdict, 0, verdict.isOwnVerdict())
 	j.engine().out.PoolChanged(j.pool.config.Key)
 }
 
@@ -333,7 +349,7 @@ func (e *Engine) reportPoolNotFound(job Job, pool types.NamespacedName, stored s
 	}
 	e.version++
 	status := job.Status
-	status.State, status.Reason, status.Message = now.state, now.reason, now.message
+	status.State, status.Reason, status.Message, status.Leader = now.state, now.reason, now.message, e.leader
 	e.out.Write(Write{
 		Job: job.JobRef, ResourceVersion: job.ResourceVersion, Version: e.version, Status: status, Due: e.now.Add(waitingDue),
 	})

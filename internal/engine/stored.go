@@ -67,6 +67,7 @@ func (o *owed) settle() {
 func (e *Engine) Written(w Write, resourceVersion string) {
 	e.enter()
 	defer e.leave()
+	delete(e.inherited, w.Job.UID) // from now on, what an earlier leader has sent is a conflict
 	j := e.jobs[w.Job.UID]
 	if j == nil {
 		return
@@ -92,6 +93,29 @@ func (e *Engine) Written(w Write, resourceVersion string) {
 		return
 	}
 	j.noteStored(w)
+	j.proceed()
+	j.pool.match()
+}
+
+// Changed says how a Job is stored where a write met a conflict: by a write of an earlier leader that has taken effect late,
+// or by somebody else's. What is stored is not lost. The status is asked for anew, with all that is known now.
+func (e *Engine) Changed(w Write, stored v1alpha1.JobStatus, resourceVersion string) {
+	e.enter()
+	defer e.leave()
+	j := e.jobs[w.Job.UID]
+	switch {
+	case j == nil: // that it has no pool is said of what is stored now
+		e.out.DropWrite(w.Job.UID)
+		e.out.Look(w.Job)
+		return
+	case j.cancelled, j.version == 0:
+		return
+	}
+	if newer(resourceVersion, j.object.ResourceVersion) {
+		j.object.ResourceVersion = resourceVersion
+	}
+	j.learn(&stored)
+	j.askAgain()
 	j.proceed()
 	j.pool.match()
 }

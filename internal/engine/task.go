@@ -96,10 +96,10 @@ func (j *job) book(t *task) {
 	j.tasks[t.index] = t
 }
 
-// restore takes over what the stored status tells of earlier tries of a plain job.
+// restore takes over what the status tells of earlier tries of a plain job.
 func (t *task) restore(status *v1alpha1.JobStatus) {
-	t.lastTry, t.retries, t.lost = min(maxTry, deref(status.Attempts)), deref(status.Retries), deref(status.LostWorkers)
-	t.failures = t.retries
+	t.lastTry, t.retries = max(t.lastTry, min(maxTry, deref(status.Attempts))), max(t.retries, deref(status.Retries))
+	t.lost, t.failures = max(t.lost, deref(status.LostWorkers)), max(t.failures, t.retries)
 	for _, ended := range status.EndedAttempts {
 		if token, err := ParseToken(t.job.object.UID, ended.Token); err == nil {
 			t.know(token)

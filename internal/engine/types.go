@@ -27,6 +27,9 @@ func (e Epoch) Compare(o Epoch) int {
 	return cmp.Or(cmp.Compare(e.LeaseCreated, o.LeaseCreated), cmp.Compare(e.Transitions, o.Transitions))
 }
 
+// String is the epoch as a Job's status has it: `<lease created>.<transitions>`.
+func (e Epoch) String() string { return fmt.Sprintf("%d.%d", e.LeaseCreated, e.Transitions) }
+
 // Token identifies one attempt of one task of a Job.
 type Token struct {
 	Job   types.UID
@@ -44,7 +47,7 @@ func (t Token) Compare(o Token) int {
 
 // String is the token as a Job's status has it, without the Job: `<try>.<lease created>.<transitions>`.
 func (t Token) String() string {
-	return fmt.Sprintf("%d.%d.%d", t.Try, t.Epoch.LeaseCreated, t.Epoch.Transitions)
+	return fmt.Sprintf("%d.%s", t.Try, t.Epoch)
 }
 
 // ParseToken reads what String wrote.

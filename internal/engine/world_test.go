@@ -187,6 +187,7 @@ func (w *world) lead() {
 	for _, uid := range w.jobUIDs() {
 		w.submit(uid)
 	}
+	w.engine.Loaded()
 }
 
 // replacePool deletes the pool, or if that has happened makes another of its name. The pods of the first are
@@ -698,9 +699,12 @@ func (w *world) carryOut(uid types.UID, fault int) {
 		w.engine.Finished(uid)
 		w.submit(uid)
 		return
-	case write.ResourceVersion != fmt.Sprint(stored.version): // a conflict: the writer goes again on top
-		write.ResourceVersion = fmt.Sprint(stored.version)
-		w.writes[uid] = write
+	case write.ResourceVersion != fmt.Sprint(stored.version): // a conflict: what is asked for then goes on top
+		w.engine.Changed(write, stored.job.Status, fmt.Sprint(stored.version))
+		if again, asked := w.writes[uid]; asked {
+			again.ResourceVersion = fmt.Sprint(stored.version)
+			w.writes[uid] = again
+		}
 		return
 	}
 	w.note("store %s %s %s", uid, write.Status.State, write.Status.Reason)

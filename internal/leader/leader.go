@@ -35,7 +35,7 @@ type Config struct {
 	// Load fills the engine from the caches.
 	Load func(ctx context.Context) error
 	// Write stores statuses until the context ends.
-	Write func(ctx context.Context, epoch engine.Epoch)
+	Write func(ctx context.Context)
 	// Serve accepts sessions until the context ends, and returns when all have ended.
 	Serve func(ctx context.Context, epoch engine.Epoch, listener net.Listener) error
 	// ListenAddress is where sessions are served.
@@ -99,6 +99,7 @@ func (l *Leader) TakeOver(ctx context.Context) error {
 	if err := l.Load(ctx); err != nil {
 		return fmt.Errorf("filling the engine: %w", err)
 	}
+	l.Engine.Loaded()
 	close(l.ready)
 	logf.FromContext(ctx).Info("Took the lead", "leaseTransitions", epoch.Transitions, "took", l.Clock.Since(started).String())
 	return nil
@@ -110,7 +111,7 @@ func (l *Leader) run(ctx context.Context) error {
 		return fmt.Errorf("listening for agents: %w", err)
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { l.Write(ctx, l.epoch); return nil })
+	group.Go(func() error { l.Write(ctx); return nil })
 	group.Go(func() error { return l.Serve(ctx, l.epoch, listener) })
 	group.Go(func() error { return l.keep(ctx) })
 	group.Go(func() error { return l.tick(ctx) })

@@ -34,6 +34,9 @@ const (
 	// tenure is how long after its last renewal a process acts as the leader. By then it has given up by itself, if it
 	// runs. What is left until another may lead is for the requests that are under way.
 	tenure = RenewDeadline + RenewInterval
+
+	// RequestTimeout is how long a request may take that another leader must not meet. It has ended then before another leads.
+	RequestTimeout = LeaseDuration - tenure - time.Second
 )
 
 var (
@@ -81,6 +84,14 @@ func NewLease(config *rest.Config, name types.NamespacedName, clk clock.Clock) (
 		return nil, fmt.Errorf("preparing the lease: %w", err)
 	}
 	return &Lease{Interface: lock, clock: clk}, nil
+}
+
+// InTime returns a config whose requests take no effect after RequestTimeout. The API server is told to give them up by then. So does the
+// kernel, also if this process has ended. They have a connection of their own: no other request is cut off.
+func InTime(config *rest.Config) *rest.Config {
+	config = rest.CopyConfig(config)
+	config.Timeout, config.Dial = RequestTimeout, apiserver.Dial(RequestTimeout)
+	return config
 }
 
 // Held tells whether no other process can have the Lease. It makes no request.

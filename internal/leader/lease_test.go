@@ -14,6 +14,9 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 	"k8s.io/utils/clock"
 	clocktesting "k8s.io/utils/clock/testing"
@@ -219,6 +222,27 @@ func TestAProcessThatWasStoppedWritesNothing(t *testing.T) {
 		if reached[method] != want {
 			t.Errorf("%s was sent %d times, want %d", method, reached[method], want)
 		}
+	}
+}
+
+// The API server carries out what it was not told to give up, when another leads.
+func TestAWriteThatMustEndInTimeTellsTheAPIServerSo(t *testing.T) {
+	var asked string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked = r.URL.Query().Get("timeout")
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write([]byte(`{"kind":"ConfigMap","apiVersion":"v1"}`))
+	}))
+	defer server.Close()
+	clients, err := kubernetes.NewForConfig(InTime(&rest.Config{Host: server.URL}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := clients.CoreV1().ConfigMaps("a").Patch(t.Context(), "b", types.JSONPatchType, []byte("[]"), metav1.PatchOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if d, err := time.ParseDuration(asked); err != nil || d <= 0 || tenure+d >= LeaseDuration {
+		t.Errorf("the API server is told to give up after %q, which is %s after the last renewal at the latest; another leads after %s", asked, tenure+d, LeaseDuration)
 	}
 }
 

@@ -40,6 +40,10 @@ type api struct {
 	before, after func(ctx context.Context, patch int) error
 	// onWritten, if not nil, is called by Written.
 	onWritten func(w engine.Write, resourceVersion string)
+	// silent: it asks for nothing in place of a write that has met a conflict.
+	silent bool
+	// writer is the one that run has made.
+	writer *status.Writer
 	// events are those of the Writer that run has made.
 	events *events.FakeRecorder
 
@@ -115,6 +119,14 @@ func (a *api) Refused(w engine.Write, _ string) {
 	a.tell("refused %s version %d", w.Job.UID, w.Version)
 }
 
+// Changed is status.Engine's. It asks for the same again.
+func (a *api) Changed(w engine.Write, stored v1alpha1.JobStatus, resourceVersion string) {
+	a.tell("changed %s to %q at %s", w.Job.UID, stored.State, resourceVersion)
+	if !a.silent {
+		a.writer.Write(w)
+	}
+}
+
 func (a *api) tell(format string, args ...any) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -147,8 +159,9 @@ func (a *api) run(leading func(context.Context) error) *status.Writer {
 func (a *api) start(w *status.Writer) {
 	ctx, cancel := context.WithCancel(a.t.Context())
 	ended := make(chan struct{})
+	a.writer = w
 	go func() {
-		w.Run(ctx, a, epoch)
+		w.Run(ctx, a)
 		close(ended)
 	}()
 	a.t.Cleanup(func() {

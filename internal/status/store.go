@@ -1,6 +1,7 @@
 package status
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -15,7 +16,7 @@ import (
 	"github.com/workerpool-dev/workerpool/internal/engine"
 )
 
-// errConflict: the Job has changed; the write goes again on top of what is stored now.
+// errConflict: the Job has changed. What the engine asks for in place of the write goes on top of what is stored now.
 var errConflict = errors.New("the Job has changed")
 
 // outcome is what became of a write that needs no further try.
@@ -40,7 +41,7 @@ func (o outcome) tell(eng Engine, w engine.Write) {
 }
 
 // store makes one try.
-func (w *Writer) store(ctx context.Context, epoch engine.Epoch, write engine.Write) (outcome, error) {
+func (w *Writer) store(ctx context.Context, eng Engine, write engine.Write) (outcome, error) {
 	if write.Confirm {
 		if err := w.Leading(ctx); err != nil {
 			return outcome{}, fmt.Errorf("looking at the lease: %w", err)
@@ -61,7 +62,7 @@ func (w *Writer) store(ctx context.Context, epoch engine.Epoch, write engine.Wri
 	case apierrors.IsNotFound(err):
 		return outcome{gone: true}, nil
 	case apierrors.IsConflict(err):
-		return w.rethink(ctx, epoch, write)
+		return w.rethink(ctx, eng, write)
 	}
 	if kind := refusalOf(err); kind != notRefused {
 		return outcome{}, &refusedError{kind, err}
@@ -104,8 +105,9 @@ func (w *Writer) find(ctx context.Context, write engine.Write) (*v1alpha1.Job, *
 	return live, nil, nil
 }
 
-// rethink looks at a Job that has changed, or at one that a write has reached whose answer was lost.
-func (w *Writer) rethink(ctx context.Context, epoch engine.Epoch, write engine.Write) (outcome, error) {
+// rethink looks at a Job that has changed, or at one that a write has reached whose answer was lost. The engine asks anew for what
+// is to be stored then, on top of what is stored now.
+func (w *Writer) rethink(ctx context.Context, eng Engine, write engine.Write) (outcome, error) {
 	live, over, err := w.find(ctx, write)
 	if err != nil {
 		return outcome{}, err
@@ -113,16 +115,21 @@ func (w *Writer) rethink(ctx context.Context, epoch engine.Epoch, write engine.W
 	if over != nil {
 		return *over, nil
 	}
-	if stored := live.Status.Attempt; stored != nil {
-		if ours := write.Status.Attempt; ours != nil && ours.Token == stored.Token {
-			return outcome{resourceVersion: live.ResourceVersion}, nil
-		}
-		if token, err := engine.ParseToken(live.UID, stored.Token); err == nil && token.Epoch.Compare(epoch) > 0 {
-			// A later leader has written the Job, unless the Lease was edited, or etcd restored: this one may lead still.
-			if err := w.Leading(ctx); err != nil {
-				return outcome{}, fmt.Errorf("the Job has an attempt of a later leader: %w", err)
-			}
+	if same(&live.Status, &write.Status) {
+		return outcome{resourceVersion: live.ResourceVersion}, nil
+	}
+	if live.Status.Leader != write.Status.Leader { // it may be a later one's
+		if err := w.Leading(ctx); err != nil {
+			return outcome{}, fmt.Errorf("another leader has written the Job: %w", err)
 		}
 	}
+	eng.Changed(write, live.Status, live.ResourceVersion)
 	return outcome{resourceVersion: live.ResourceVersion}, errConflict
+}
+
+// same compares two statuses as they are stored.
+func same(a, b *v1alpha1.JobStatus) bool {
+	x, errX := json.Marshal(a)
+	y, errY := json.Marshal(b)
+	return errX == nil && errY == nil && bytes.Equal(x, y)
 }

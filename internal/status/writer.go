@@ -18,6 +18,7 @@ import (
 
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
 	"github.com/workerpool-dev/workerpool/internal/engine"
+	"github.com/workerpool-dev/workerpool/internal/leader"
 )
 
 const (
@@ -31,8 +32,6 @@ const (
 	// A write that fails is tried again after retryFirst, then twice as long, up to retryMost.
 	retryFirst = 100 * time.Millisecond
 	retryMost  = 30 * time.Second
-	// requestTimeout bounds one request.
-	requestTimeout = 10 * time.Second
 )
 
 // Engine is told what has become of the writes it asked for.
@@ -40,6 +39,9 @@ type Engine interface {
 	Written(w engine.Write, resourceVersion string)
 	Finished(job types.UID)
 	Gone(job types.UID)
+	// Changed says how the Job of a write is stored that somebody else has written. The engine asks for another in place of that
+	// write, unless there is nothing to store any more.
+	Changed(w engine.Write, stored v1alpha1.JobStatus, resourceVersion string)
 	// Refused says that the API server stores no status of the Job, however short. The write of an end is tried again
 	// all the same, seldom; another is not.
 	Refused(w engine.Write, why string)
@@ -164,14 +166,15 @@ func (w *Writer) DropWrite(job types.UID) {
 	}
 }
 
-// Run stores what is asked for until the context ends, and returns when no request is under way.
+// Run stores what is asked for until the context ends, and returns when no request is under way: those that are then end in their
+// own time.
 // What is pending then stays so: the workers keep the results.
-func (w *Writer) Run(ctx context.Context, eng Engine, epoch engine.Epoch) {
+func (w *Writer) Run(ctx context.Context, eng Engine) {
 	var requests sync.WaitGroup
 	defer requests.Wait()
 	slots := make(chan struct{}, concurrency)
 	for w.await(ctx, slots) {
-		carryOut := w.Take(eng, epoch)
+		carryOut := w.Take(eng)
 		if carryOut == nil { // taken back meanwhile
 			<-slots
 			continue
@@ -185,12 +188,12 @@ func (w *Writer) Run(ctx context.Context, eng Engine, epoch engine.Epoch) {
 
 // Take takes the write whose turn it is, and returns what carries it out: the requests that it needs, and
 // what is told of them. That may be called on any goroutine, once. It is nil if no write's turn has come.
-func (w *Writer) Take(eng Engine, epoch engine.Epoch) func(context.Context) {
+func (w *Writer) Take(eng Engine) func(context.Context) {
 	e, write := w.begin()
 	if e == nil {
 		return nil
 	}
-	return func(ctx context.Context) { w.handle(ctx, eng, epoch, e, write) }
+	return func(ctx context.Context) { w.handle(ctx, eng, e, write) }
 }
 
 // await returns true with a slot taken when there is a write whose time has come, and false when the
@@ -264,12 +267,13 @@ func (w *Writer) begin() (*entry, engine.Write) {
 	return e, write
 }
 
-func (w *Writer) handle(ctx context.Context, eng Engine, epoch engine.Epoch, e *entry, write engine.Write) {
-	requestCtx, cancel := context.WithTimeout(ctx, requestTimeout)
+func (w *Writer) handle(ctx context.Context, eng Engine, e *entry, write engine.Write) {
+	// It ends before the lead does: what is cut off may take effect all the same, when another leads.
+	requestCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leader.RequestTimeout)
 	defer cancel()
 	var refused *refusedError
 	sent := cut(write, e.cut)
-	done, err := w.store(requestCtx, epoch, sent)
+	done, err := w.store(requestCtx, eng, sent)
 	switch {
 	case err == nil:
 		if e.cut > 0 && write.Final() && done.resourceVersion != "" {

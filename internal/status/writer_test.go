@@ -279,11 +279,44 @@ func TestAFailureDoesNotMakeALaterWriteGoBeforeItIsDue(t *testing.T) {
 	})
 }
 
-func TestRunReturnsWhenNoRequestIsUnderWay(t *testing.T) {
+func TestARequestIsGivenUpBeforeAnotherMayLead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAPI(t, stored("a", v1alpha1.JobStatus{}))
+		sent := time.Now()
+		var gaveUp time.Duration
+		a.before = func(ctx context.Context, patch int) error {
+			if patch > 1 {
+				return nil
+			}
+			<-ctx.Done()
+			gaveUp = time.Since(sent)
+			return ctx.Err()
+		}
+		w := a.run(nil)
+		w.Write(write("a", 1, running(1, epoch)))
+		time.Sleep(time.Minute)
+
+		// It is sent 10 seconds after the Lease was renewed, at the latest, and another leads after 15.
+		if gaveUp == 0 || gaveUp >= 5*time.Second {
+			t.Errorf("given up after %s, want less than 5 s", gaveUp)
+		}
+		a.wantTold("written uid-a version 1 at 1000")
+	})
+}
+
+// A request that is cut off may take effect all the same, when another leads.
+func TestRunReturnsWhenTheRequestsUnderWayHaveEnded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI(t, stored("a", v1alpha1.JobStatus{}), stored("b", v1alpha1.JobStatus{}))
 		answer := make(chan struct{})
-		a.after = func(context.Context, int) error { <-answer; return nil }
+		a.after = func(ctx context.Context, _ int) error {
+			select {
+			case <-answer:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
 		w := status.New(status.Config{Client: a.client, Live: a.client, Clock: clock.RealClock{}})
 		later := write("b", 1, running(1, epoch))
 		later.Due = time.Now().Add(time.Hour)
@@ -292,7 +325,7 @@ func TestRunReturnsWhenNoRequestIsUnderWay(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan struct{})
 		go func() {
-			w.Run(ctx, a, epoch)
+			w.Run(ctx, a)
 			close(ended)
 		}()
 		synctest.Wait()

@@ -74,9 +74,12 @@ func (e *told) tell(format string, args ...any) {
 
 func (e *told) Written(w engine.Write, _ string) { e.tell("written %s", w.Job.Name) }
 func (e *told) Refused(w engine.Write, _ string) { e.tell("refused %s", w.Job.Name) }
-func (e *told) Finished(uid types.UID)           { e.tell("finished %s", uid) }
-func (e *told) Gone(uid types.UID)               { e.tell("gone %s", uid) }
-func (e *told) saw() []string                    { e.mu.Lock(); defer e.mu.Unlock(); return slices.Clone(e.all) }
+func (e *told) Changed(w engine.Write, _ v1alpha1.JobStatus, _ string) {
+	e.tell("changed %s", w.Job.Name)
+}
+func (e *told) Finished(uid types.UID) { e.tell("finished %s", uid) }
+func (e *told) Gone(uid types.UID)     { e.tell("gone %s", uid) }
+func (e *told) saw() []string          { e.mu.Lock(); defer e.mu.Unlock(); return slices.Clone(e.all) }
 
 // A Job can grow after it was started, by its annotations.
 func TestTheEndOfAJobThatHasGrownIsStoredInPartOrGivenUp(t *testing.T) {
@@ -103,7 +106,7 @@ func TestTheEndOfAJobThatHasGrownIsStoredInPartOrGivenUp(t *testing.T) {
 	w := status.New(status.Config{Client: env.Client, Live: env.Client, Clock: clock.RealClock{}, Recorder: recorder})
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
-	go func() { defer close(ended); w.Run(ctx, eng, engine.Epoch{}) }()
+	go func() { defer close(ended); w.Run(ctx, eng) }()
 	defer func() { cancel(); <-ended }()
 	for _, job := range []*v1alpha1.Job{almost, full} {
 		w.Write(engine.Write{

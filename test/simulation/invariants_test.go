@@ -3,9 +3,11 @@ package simulation
 import (
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -104,11 +106,11 @@ func (w *world) checkMayStart(j *jobTruth, t *taskTruth, job *v1alpha1.Job, toke
 		w.fail("4 at most once: %s is started before that is stored", j.uid)
 	case j.spec.StartAfter != nil && w.now.Before(j.spec.StartAfter.Time):
 		w.fail("%s is started before its time", j.uid)
-	case !j.haunted && (hasIndex(s.SucceededIndexes, token.Index) || hasIndex(s.FailedIndexes, token.Index)):
+	case hasIndex(s.SucceededIndexes, token.Index) || hasIndex(s.FailedIndexes, token.Index):
 		w.fail("2 not again without cause: task %d of %s is started, though it is stored as done", token.Index, j.uid)
 	case t.forgotten != nil && token.Compare(*t.forgotten) > 0:
 		w.fail("1 nothing lost: %s of %s is started, though %s has succeeded and its agent was told to forget that", describe(token), j.uid, t.forgotten)
-	case !j.haunted && t.failuresBefore(token) > int(deref(j.spec.MaxRetries)):
+	case t.failuresBefore(token) > int(deref(j.spec.MaxRetries)):
 		w.fail("2 not again without cause: %s of %s is started after %d failed tries", describe(token), j.uid, t.failuresBefore(token))
 	}
 }
@@ -245,6 +247,7 @@ func (w *world) checkStore(op *operator, p *statusPatch, before, after *v1alpha1
 	case state == v1alpha1.JobSucceeded && j.plain() && !w.spared(j) && !j.wild && !j.task(0).exited(0):
 		w.fail("1 nothing lost: %s is stored as Succeeded, and its processes have ended with %v", j.uid, j.task(0).exits)
 	}
+	w.checkKept(op, j, &before.Status, &after.Status)
 	w.checkNamed(op, j, &after.Status)
 	if counted := int(deref(after.Status.Retries)); counted > j.failedTries() && !w.spared(j) && !j.wild {
 		w.fail("1 nothing lost: %s is stored with %d retries, and %d of its processes have failed", j.uid, counted, j.failedTries())
@@ -253,11 +256,59 @@ func (w *world) checkStore(op *operator, p *statusPatch, before, after *v1alpha1
 		j.final = state
 	}
 	j.stores++
-	j.haunted = j.haunted || op.dead || op != w.api.lease.holder
 	w.noteRecorded(j, &after.Status)
 	if most := w.mostStores(j); j.stores > most {
 		w.fail("9 frugal: %s was stored %d times, of at most %d", j.uid, j.stores, most)
 	}
+}
+
+// checkKept (1): what is stored of ends is never overwritten, whoever writes, and whenever that takes effect.
+func (w *world) checkKept(op *operator, j *jobTruth, before, after *v1alpha1.JobStatus) {
+	for index := range j.size() {
+		if done(before, index) && !done(after, index) {
+			w.fail("1 nothing lost: operator %d overwrites that task %d of %s has ended", op.id, index, j.uid)
+		}
+		if n := retriesOf(before, index); n > retriesOf(after, index) && !done(after, index) && !after.State.Finished() {
+			w.fail("1 nothing lost: operator %d overwrites that task %d of %s has had %d retries", op.id, index, j.uid, n)
+		}
+	}
+	if was, is := deref(before.Retries), deref(after.Retries); was > is {
+		w.fail("1 nothing lost: operator %d overwrites the %d retries of %s with %d", op.id, was, j.uid, is)
+	}
+	if was, is := deref(before.LostWorkers), deref(after.LostWorkers); was > is {
+		w.fail("1 nothing lost: operator %d overwrites the %d lost workers of %s with %d", op.id, was, j.uid, is)
+	}
+	if failing(before) && !failing(after) {
+		w.fail("1 nothing lost: operator %d overwrites that %s fails", op.id, j.uid)
+	}
+	kept := map[string]bool{}
+	for i := range after.EndedAttempts {
+		kept[after.EndedAttempts[i].Token] = true
+	}
+	for i := range before.EndedAttempts {
+		if token := before.EndedAttempts[i].Token; !kept[token] && len(after.EndedAttempts) < 3 {
+			w.fail("1 nothing lost: operator %d overwrites the end of %s of %s", op.id, token, j.uid)
+		}
+	}
+}
+
+func done(s *v1alpha1.JobStatus, index int32) bool {
+	return hasIndex(s.SucceededIndexes, index) || hasIndex(s.FailedIndexes, index)
+}
+
+// retriesOf a task of an indexed Job that is not done.
+func retriesOf(s *v1alpha1.JobStatus, index int32) int {
+	for part := range strings.SplitSeq(s.RetriedIndexes, ",") {
+		if fields := strings.Split(part, ":"); len(fields) == 3 && fields[0] == strconv.Itoa(int(index)) {
+			n, _ := strconv.Atoi(fields[1])
+			return n
+		}
+	}
+	return 0
+}
+
+func failing(s *v1alpha1.JobStatus) bool {
+	return meta.IsStatusConditionTrue(s.Conditions, v1alpha1.JobFailureTarget)
 }
 
 // unconfirmed tells whether a write says what nobody but the operator says, and its Lease was not looked at.

@@ -289,7 +289,7 @@ func (op *operator) writeStatuses() {
 		return
 	}
 	for len(op.calls) < concurrency {
-		carryOut := op.writer.Take(op.engine, op.epoch)
+		carryOut := op.writer.Take(op.engine)
 		if carryOut == nil {
 			return
 		}
@@ -425,7 +425,12 @@ func (op *operator) state(t *tenant, snapshot engine.PoolSnapshot) workerpool.St
 		})
 	}
 	for _, uid := range sortedKeys(op.created) {
-		if p := op.created[uid]; p.tenant == t {
+		p := op.created[uid]
+		if live := op.w.api.pods.live[p.name]; !op.cut && (live == nil || live.uid != uid) {
+			delete(op.created, uid) // it was gone before the cache has shown it: the controller reads it live
+			continue
+		}
+		if p.tenant == t {
 			s.Workers = append(s.Workers, workerpool.Worker{UID: uid, Ordinal: p.ordinal, Current: true})
 		}
 	}

@@ -64,11 +64,9 @@ func (h *history) moment(uid types.UID, a action, said answer) {
 	h.add(uid, h.tick(), h.tick(), a, said)
 }
 
-// started leaves out two kinds of process, which are judged elsewhere: those of pods that are given up, and those that
-// were under way when the late write of an operator that had gone ended their Job.
+// started leaves out the processes of pods that are given up, which are judged elsewhere.
 func (h *history) started(p *pod, proc *process) {
-	j := h.w.truth(proc.token.Job)
-	if proc.listed = !h.w.isZombie(p) && (!j.haunted || j.final == ""); proc.listed {
+	if proc.listed = !h.w.isZombie(p); proc.listed {
 		h.moment(proc.token.Job, action{kind: startAttempt, task: proc.token.Index, token: proc.token}, answer{})
 	}
 }

@@ -31,8 +31,6 @@ type jobTruth struct {
 	issued map[engine.Token]map[types.UID]bool
 	// wild: the hostile worker has told of an end that no process here has.
 	wild bool
-	// haunted: a write came late, of an operator that had gone or was deposed. The leader need not know of it.
-	haunted bool
 	// announced: it is stored that the Job is about to fail.
 	announced bool
 	// stores is how often its status was stored, and changes how often a user has changed it.
