@@ -69,7 +69,10 @@ type result struct {
 	output         []byte
 	started, ended time.Time
 	cpuTime        time.Duration
+	// maxMemoryBytes is 0 if it is not known.
 	maxMemoryBytes int64
+	// signal that ended the process, 0 if none did.
+	signal int32
 	// httpStatus is 0 unless a server has answered.
 	httpStatus int32
 

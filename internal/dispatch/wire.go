@@ -25,6 +25,7 @@ const (
 	maxMessageChars = 1024
 	maxOutputBytes  = 4096
 	maxExitCode     = 255
+	exitOfSignal    = 128
 	// maxResetChars is such that an event takes them, with what else it says.
 	maxResetChars = 200
 )
@@ -112,7 +113,7 @@ func fromResult(r *dispatchpb.Result, p prover) (engine.Result, error) {
 		Message:    head(printable(r.GetMessage()), maxMessageChars),
 		Output:     tail(r.GetOutput()),
 		StartedAgo: ago(r.GetStartedAgo()), EndedAgo: ago(r.GetEndedAgo()),
-		CPUTime: ago(r.GetCpuTime()), MaxMemoryBytes: max(0, r.GetMaxMemoryBytes()), HTTPStatus: statusOf(r.GetHttpStatus()),
+		CPUTime: ago(r.GetCpuTime()), MaxMemoryBytes: max(0, r.GetMaxMemoryBytes()), Signal: signalOf(r), HTTPStatus: statusOf(r.GetHttpStatus()),
 		Proven: p.proves(token, r.GetToken().GetProof()),
 	}, nil
 }
@@ -126,6 +127,14 @@ func fromToken(t *dispatchpb.Token, name string) (engine.Token, error) {
 		Job: types.UID(t.GetJobUid()), Index: t.GetIndex(), Try: t.GetTry(),
 		Epoch: engine.Epoch{LeaseCreated: t.GetEpoch().GetLeaseCreatedMicros(), Transitions: t.GetEpoch().GetLeaseTransitions()},
 	}, nil
+}
+
+// signalOf is what has ended a process, 0 if none is known to have.
+func signalOf(r *dispatchpb.Result) int32 {
+	if s := r.GetSignal(); r.GetExitCode() == exitOfSignal+s {
+		return max(0, s)
+	}
+	return 0
 }
 
 // statusOf is the status of an HTTP answer, 0 for none.

@@ -359,7 +359,10 @@ type Result struct {
 	Output               string
 	StartedAgo, EndedAgo time.Duration
 	CPUTime              time.Duration
-	MaxMemoryBytes       int64
+	// MaxMemoryBytes is 0 if it is not known.
+	MaxMemoryBytes int64
+	// Signal that has ended the process, 0 if it ended by itself. The agents of the version before do not tell.
+	Signal int32
 	// HTTPStatus of the answer to a request; 0 if there was none.
 	HTTPStatus int32
 	// Proven is as in Running.
