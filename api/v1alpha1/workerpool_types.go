@@ -321,8 +321,8 @@ type HandlerSpec struct {
 	// +default="Exec"
 	Type HandlerType `json:"type,omitempty"`
 
-	// port of the server, which must listen on the pod's or on the loopback
-	// address.
+	// port of the server, which may listen on all addresses, on a loopback address (127.0.0.1 or ::1), or on one of
+	// the pod's own.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=65535
