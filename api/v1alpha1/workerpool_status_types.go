@@ -135,6 +135,7 @@ const (
 	ReasonLimit             = "LimitReached"
 	ReasonWithinLimits      = "WithinLimits"
 	ReasonUnschedulable     = "Unschedulable"
+	ReasonWorkerInTrouble   = "WorkerInTrouble"
 	ReasonWorkerCannotStart = "WorkerCannotStart"
 	ReasonNotCreated        = "WorkerNotCreated"
 	ReasonNameTaken         = "NameTaken"

@@ -292,6 +292,17 @@ func TestObstaclesAreReported(t *testing.T) {
 	}}})
 	f.Eventually(f.condition(v1alpha1.PoolProgressing)).Should(Equal(
 		`False WorkerCannotStart: 1 of 2 workers are held up: container "worker": ImagePullBackOff: Back-off pulling image "busybox:1"`))
+
+	f.ready("demo-0")
+	uid := f.pod("demo-0").UID
+	is := func(known engine.PodSnapshot) {
+		f.engine.set(t.Context(), f.key(), func(s *engine.PoolSnapshot) { s.Pods = map[types.UID]engine.PodSnapshot{uid: known} })
+	}
+	is(engine.PodSnapshot{Connected: true, Draining: true, Trouble: "the agent can't use its folder: no space left on device"})
+	f.Eventually(f.condition(v1alpha1.PoolProgressing)).Should(Equal(
+		"False WorkerInTrouble: 1 of 2 workers are held up: demo-0: the agent can't use its folder: no space left on device"))
+	is(engine.PodSnapshot{Connected: true})
+	f.Eventually(f.condition(v1alpha1.PoolProgressing)).Should(HavePrefix("False Unschedulable"))
 }
 
 func TestEngineIsTold(t *testing.T) {

@@ -89,7 +89,7 @@ func troubleOf(progress *metav1.Condition) string {
 	switch progress.Reason {
 	case v1alpha1.ReasonNotCreated:
 		return progress.Reason + progress.Message
-	case v1alpha1.ReasonLimit, v1alpha1.ReasonWorkerCannotStart:
+	case v1alpha1.ReasonLimit, v1alpha1.ReasonWorkerCannotStart, v1alpha1.ReasonWorkerInTrouble:
 		return progress.Reason
 	}
 	return ""

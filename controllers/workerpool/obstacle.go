@@ -9,7 +9,7 @@ import (
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
 )
 
-// obstacle is what keeps workers from starting, until a user does something about it.
+// obstacle is what keeps workers from starting, or from taking Jobs, until a user does something about it.
 type obstacle struct {
 	// reason of the condition; empty if there is no obstacle.
 	reason string
@@ -30,16 +30,23 @@ var stuckReasons = []string{
 func (s *scope) obstacle() obstacle {
 	found := map[string]*obstacle{}
 	for _, pod := range s.pods {
-		if w := s.worker(pod); !w.live() || w.Ready {
+		w := s.worker(pod)
+		if !w.live() {
 			continue
 		}
-		reason, message := obstacleOf(pod)
+		var reason, message string
+		if !w.Ready {
+			reason, message = obstacleOf(pod)
+		}
+		if known := s.snapshot.Pods[pod.UID]; reason == "" && known.Connected && known.Trouble != "" {
+			reason, message = v1alpha1.ReasonWorkerInTrouble, fmt.Sprintf("%s: %s", pod.Name, known.Trouble)
+		}
 		if found[reason] == nil {
 			found[reason] = &obstacle{reason: reason, message: message}
 		}
 		found[reason].workers++
 	}
-	for _, reason := range []string{v1alpha1.ReasonWorkerCannotStart, v1alpha1.ReasonUnschedulable} {
+	for _, reason := range []string{v1alpha1.ReasonWorkerCannotStart, v1alpha1.ReasonWorkerInTrouble, v1alpha1.ReasonUnschedulable} {
 		if o := found[reason]; o != nil {
 			return *o
 		}

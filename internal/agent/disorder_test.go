@@ -118,11 +118,16 @@ func TestATryThatFindsNoFolderIsNotRun(t *testing.T) {
 	r := s.until("the refusal", func(r *pb.Report) bool {
 		return r.GetSeen() == s.sequence && len(r.GetRunning()) == 0 && r.GetDraining()
 	})
+	if want := "the agent can't use its folder: make the folder for TMPDIRs: "; !strings.HasPrefix(r.GetTrouble(), want) {
+		t.Errorf("trouble %q, want %q", r.GetTrouble(), want)
+	}
 	if len(r.GetResults()) > 0 || r.GetResetFailure() != "" {
 		t.Errorf("%v", r)
 	}
 	repair()
-	s.until("intake", func(r *pb.Report) bool { return !r.GetDraining() })
+	if r := s.until("intake", func(r *pb.Report) bool { return !r.GetDraining() }); r.GetTrouble() != "" {
+		t.Errorf("trouble %q of a folder in order", r.GetTrouble())
+	}
 	if r := s.run(shell("a", "exit 3")); r.GetExitCode() != 3 {
 		t.Errorf("%v", r)
 	}

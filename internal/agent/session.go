@@ -175,6 +175,7 @@ func (a *Agent) hello() *pb.AgentMessage {
 		Draining:     a.table.refuses(),
 		Resetting:    uint32(a.table.resetting()),
 		ResetFailure: a.table.resetFailure,
+		Trouble:      a.table.disorder,
 	}
 	if highest := a.leader.known(now); highest != nil {
 		hello.Epoch = highest.proto()
@@ -285,5 +286,6 @@ func (a *Agent) report() *pb.AgentMessage {
 		Draining:     a.table.refuses(),
 		Resetting:    uint32(a.table.resetting()),
 		ResetFailure: a.table.resetFailure,
+		Trouble:      a.table.disorder,
 	}}}
 }

@@ -115,7 +115,9 @@ type table struct {
 	abandonsResets bool
 	// draining agents, those whose folder is out of order, and those that wait for the server beside them, take no
 	// new attempts.
-	draining, disorder, waiting bool
+	draining, waiting bool
+	// disorder is why the agent can't use its folder, for people; empty if it can.
+	disorder string
 	// scarce: a process could not be started beside others, and none of those has ended since.
 	scarce bool
 }
@@ -157,7 +159,7 @@ func (t *table) refuse(tok token) refusal {
 		return refusedWaiting
 	case t.resetFailure != "":
 		return refusedUnclean
-	case t.disorder:
+	case t.disorder != "":
 		return refusedDisorder
 	case t.scarce:
 		return refusedScarce
@@ -269,7 +271,7 @@ func (t *table) unrecorded() []*attempt {
 
 // refuses returns whether no attempt is taken in for now.
 func (t *table) refuses() bool {
-	return t.draining || t.waiting || t.disorder || t.scarce || t.resetFailure != ""
+	return t.draining || t.waiting || t.disorder != "" || t.scarce || t.resetFailure != ""
 }
 
 // drained returns whether an agent told to end may do so.

@@ -236,7 +236,7 @@ func largestResult() *dispatchpb.Result {
 func TestTheLargestMessageOfAnAgentFits(t *testing.T) {
 	hello := &dispatchpb.Hello{
 		Protocol: 1, AgentVersion: strings.Repeat("v", 100), Instance: strings.Repeat("i", maxInstance),
-		Epoch: largestResult().GetToken().GetEpoch(), Draining: true, ResetFailure: strings.Repeat("\u20ac", maxResetChars),
+		Epoch: largestResult().GetToken().GetEpoch(), Draining: true, ResetFailure: strings.Repeat("\u20ac", maxEventChars), Trouble: strings.Repeat("\u20ac", maxEventChars),
 	}
 	for range 1000 {
 		hello.Results = append(hello.Results, largestResult())

@@ -52,14 +52,14 @@ func TestHelloReachesTheEngineWithTheIdentityOfTheToken(t *testing.T) {
 	stream := o.open(o.dial(o.ca), "Bearer good")
 	wire := toToken(engine.Token{Job: jobUID, Try: 1, Epoch: leaderEpoch})
 	o.send(stream, helloMessage(&dispatchpb.Hello{
-		Protocol: 1, Instance: "i1", Draining: true, Resetting: 1, ResetFailure: "exit code 1",
+		Protocol: 1, Instance: "i1", Draining: true, Resetting: 1, ResetFailure: "exit code 1", Trouble: "full",
 		Running: []*dispatchpb.Running{{Token: wire, JobName: "job", StartedAgo: durationpb.New(time.Minute)}},
 		Results: []*dispatchpb.Result{{Token: wire, JobName: "done", Outcome: dispatchpb.Outcome_OUTCOME_EXITED, ExitCode: 3}},
 	}))
 
 	token := engine.Token{Job: jobUID, Try: 1, Epoch: leaderEpoch}
 	want := engine.Hello{
-		Pool: someone.Pool, PoolUID: "pool-uid", Pod: podUID, PodName: "pool-0", Instance: "i1", Draining: true,
+		Pool: someone.Pool, PoolUID: "pool-uid", Pod: podUID, PodName: "pool-0", Instance: "i1", Draining: true, Trouble: "full",
 		Resets:  engine.Resets{Running: 1, Failure: "exit code 1"},
 		Running: []engine.Running{{Token: token, JobName: "job", StartedAgo: time.Minute}},
 		Results: []engine.Result{{Token: token, JobName: "done", Outcome: engine.Exited, ExitCode: 3}},

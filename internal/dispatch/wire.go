@@ -26,8 +26,8 @@ const (
 	maxOutputBytes  = 4096
 	maxExitCode     = 255
 	exitOfSignal    = 128
-	// maxResetChars is such that an event takes them, with what else it says.
-	maxResetChars = 200
+	// maxEventChars is such that an event takes them, with what else it says.
+	maxEventChars = 200
 )
 
 func fromHello(identity Identity, h *dispatchpb.Hello, p prover) (engine.Hello, error) {
@@ -40,7 +40,8 @@ func fromHello(identity Identity, h *dispatchpb.Hello, p prover) (engine.Hello, 
 	}
 	return engine.Hello{
 		Pool: identity.Pool, PoolUID: identity.PoolUID, Pod: identity.PodUID, PodName: identity.PodName,
-		Instance: h.GetInstance(), Proves: identity.Proves, Running: running, Results: results, Draining: h.GetDraining(), Resets: fromResets(h),
+		Instance: h.GetInstance(), Proves: identity.Proves, Running: running, Results: results, Draining: h.GetDraining(),
+		Trouble: forPeople(h.GetTrouble()), Resets: fromResets(h),
 	}, nil
 }
 
@@ -52,7 +53,8 @@ func fromReport(r *dispatchpb.Report, p prover) (engine.Report, error) {
 	if err != nil {
 		return engine.Report{}, err
 	}
-	return engine.Report{Seen: r.GetSeen(), Running: running, Results: results, Draining: r.GetDraining(), Resets: fromResets(r)}, nil
+	return engine.Report{Seen: r.GetSeen(), Running: running, Results: results, Draining: r.GetDraining(),
+		Trouble: forPeople(r.GetTrouble()), Resets: fromResets(r)}, nil
 }
 
 // fromResets reads what a Hello or a Report says of resets.
@@ -60,8 +62,11 @@ func fromResets(m interface {
 	GetResetting() uint32
 	GetResetFailure() string
 }) engine.Resets {
-	return engine.Resets{Running: int(min(m.GetResetting(), maxRunning)), Failure: head(printable(m.GetResetFailure()), maxResetChars)}
+	return engine.Resets{Running: int(min(m.GetResetting(), maxRunning)), Failure: forPeople(m.GetResetFailure())}
 }
+
+// forPeople is a text that fits into an event.
+func forPeople(text string) string { return head(printable(text), maxEventChars) }
 
 func fromState(p prover, running []*dispatchpb.Running, results []*dispatchpb.Result) ([]engine.Running, []engine.Result, error) {
 	if len(running) > maxRunning || len(results) > maxResults {

@@ -207,12 +207,12 @@ func TestWhatAnAgentSaysOfItsResetsIsBounded(t *testing.T) {
 		{1<<32 - 1, strings.Repeat("€", 300), engine.Resets{Running: maxRunning, Failure: strings.Repeat("€", 200)}},
 		{1, "a\xffb\x7f", engine.Resets{Running: 1, Failure: "a\uFFFDb\uFFFD"}},
 	} {
-		report, err := fromReport(&dispatchpb.Report{Resetting: c.running, ResetFailure: c.failure}, testProver)
-		if err != nil || report.Resets != c.want {
+		report, err := fromReport(&dispatchpb.Report{Resetting: c.running, ResetFailure: c.failure, Trouble: c.failure}, testProver)
+		if err != nil || report.Resets != c.want || report.Trouble != c.want.Failure {
 			t.Errorf("a report of %d, %q: %+v, %v, want %+v", c.running, c.failure, report.Resets, err, c.want)
 		}
-		hello, err := fromHello(someone, &dispatchpb.Hello{Resetting: c.running, ResetFailure: c.failure}, testProver)
-		if err != nil || hello.Resets != c.want {
+		hello, err := fromHello(someone, &dispatchpb.Hello{Resetting: c.running, ResetFailure: c.failure, Trouble: c.failure}, testProver)
+		if err != nil || hello.Resets != c.want || hello.Trouble != c.want.Failure {
 			t.Errorf("a hello of %d, %q: %+v, %v, want %+v", c.running, c.failure, hello.Resets, err, c.want)
 		}
 	}

@@ -30,7 +30,7 @@ func (e *Engine) Connect(s Session, hello Hello) error {
 	}
 	restarted := w.instance != hello.Instance
 	w.session, w.instance, w.sequence, w.since = s, hello.Instance, 0, time.Time{}
-	w.refuses, w.proves = hello.Draining, hello.Proves
+	w.refuses, w.trouble, w.proves = hello.Draining, hello.Trouble, hello.Proves
 	e.sessions[s] = w
 	e.dropClaims(w)
 	w.setResets(hello.Resets)
@@ -89,7 +89,7 @@ func (e *Engine) Report(s Session, report Report) {
 		return // closed meanwhile
 	}
 	w.setResets(report.Resets)
-	w.setRefuses(report.Draining)
+	w.setRefuses(report.Draining, report.Trouble)
 	known := w.hear(report.Running, report.Results)
 	for _, t := range w.sorted() {
 		if a := t.attempt; a != nil && !a.unsent && !a.orphaned && a.sequence <= report.Seen && !known[a.token] && !e.hasClaim(a.token) {

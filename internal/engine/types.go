@@ -175,6 +175,8 @@ type PodSnapshot struct {
 	Spent bool
 	// ResetFailure is why a reset has failed there, for people; empty if none has. It is spent then.
 	ResetFailure string
+	// Trouble is why its agent can take nothing until somebody helps it, for people; empty if it can.
+	Trouble string
 	// Lost: it had no session for longer than a worker is waited for, and should be given up.
 	Lost bool
 }
@@ -385,7 +387,9 @@ type Hello struct {
 	Results []Result
 	// Draining: the agent takes no assignments for now.
 	Draining bool
-	Resets   Resets
+	// Trouble is why the agent can take none until somebody helps it, for people; empty if it can.
+	Trouble string
+	Resets  Resets
 }
 
 // Resets are what an agent says of its resets.
@@ -403,7 +407,9 @@ type Report struct {
 	Running  []Running
 	Results  []Result
 	Draining bool
-	Resets   Resets
+	// Trouble is as in Hello.
+	Trouble string
+	Resets  Resets
 }
 
 // Session is the way to one agent. Its methods do not block and may be called with locks held.

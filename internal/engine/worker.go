@@ -35,6 +35,8 @@ type podWorker struct {
 	// draining: nothing new is assigned, ever. refuses: its agent wants nothing assigned for now: it was told to
 	// end, or its server does not answer.
 	draining, refuses bool
+	// trouble is why its agent can take nothing, for people; empty if it can.
+	trouble string
 
 	// session is nil while the agent is not connected; since says since when, if it should be.
 	session Session
@@ -142,10 +144,10 @@ func (w *podWorker) begin() {
 	}
 }
 
-// setRefuses notes whether the agent wants tasks.
-func (w *podWorker) setRefuses(refuses bool) {
-	if w.refuses != refuses {
-		w.refuses = refuses
+// setRefuses notes whether the agent wants tasks, and why it can take none.
+func (w *podWorker) setRefuses(refuses bool, trouble string) {
+	if w.refuses != refuses || w.trouble != trouble {
+		w.refuses, w.trouble = refuses, trouble
 		w.pool.engine.out.PoolChanged(w.pool.config.Key)
 		w.offer()
 	}
@@ -374,6 +376,7 @@ func (w *podWorker) snapshot() PodSnapshot {
 		Draining:     w.draining || w.refuses,
 		Spent:        w.spent,
 		ResetFailure: w.resetFailure,
+		Trouble:      w.trouble,
 		Lost:         w.lost(),
 	}
 }

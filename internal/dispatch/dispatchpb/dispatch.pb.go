@@ -354,7 +354,10 @@ type Hello struct {
 	Resetting uint32 `protobuf:"varint,8,opt,name=resetting,proto3" json:"resetting,omitempty"`
 	// Why a reset has failed, for people, at most 200 characters; empty if none has. The agent takes no new
 	// assignments ever after.
-	ResetFailure  string `protobuf:"bytes,9,opt,name=reset_failure,json=resetFailure,proto3" json:"reset_failure,omitempty"`
+	ResetFailure string `protobuf:"bytes,9,opt,name=reset_failure,json=resetFailure,proto3" json:"reset_failure,omitempty"`
+	// Why the agent can take no assignments until somebody helps it, for people, at most 200 characters: its disk is full. Empty
+	// if it can.
+	Trouble       string `protobuf:"bytes,10,opt,name=trouble,proto3" json:"trouble,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -452,6 +455,13 @@ func (x *Hello) GetResetFailure() string {
 	return ""
 }
 
+func (x *Hello) GetTrouble() string {
+	if x != nil {
+		return x.Trouble
+	}
+	return ""
+}
+
 // Report is the agent's state with the results that are new in this session.
 type Report struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -470,7 +480,9 @@ type Report struct {
 	Resetting uint32 `protobuf:"varint,5,opt,name=resetting,proto3" json:"resetting,omitempty"`
 	// Why a reset has failed, for people, at most 200 characters; empty if none has. The agent takes no new
 	// assignments ever after.
-	ResetFailure  string `protobuf:"bytes,6,opt,name=reset_failure,json=resetFailure,proto3" json:"reset_failure,omitempty"`
+	ResetFailure string `protobuf:"bytes,6,opt,name=reset_failure,json=resetFailure,proto3" json:"reset_failure,omitempty"`
+	// As in Hello.
+	Trouble       string `protobuf:"bytes,7,opt,name=trouble,proto3" json:"trouble,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -543,6 +555,13 @@ func (x *Report) GetResetting() uint32 {
 func (x *Report) GetResetFailure() string {
 	if x != nil {
 		return x.ResetFailure
+	}
+	return ""
+}
+
+func (x *Report) GetTrouble() string {
+	if x != nil {
+		return x.Trouble
 	}
 	return ""
 }
@@ -1347,7 +1366,7 @@ const file_internal_dispatch_dispatchpb_dispatch_proto_rawDesc = "" +
 	"\fAgentMessage\x125\n" +
 	"\x05hello\x18\x01 \x01(\v2\x1d.workerpool.dispatch.v1.HelloH\x00R\x05hello\x128\n" +
 	"\x06report\x18\x02 \x01(\v2\x1e.workerpool.dispatch.v1.ReportH\x00R\x06reportB\t\n" +
-	"\amessage\"\xed\x02\n" +
+	"\amessage\"\x87\x03\n" +
 	"\x05Hello\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12#\n" +
 	"\ragent_version\x18\x02 \x01(\tR\fagentVersion\x12\x1a\n" +
@@ -1357,14 +1376,17 @@ const file_internal_dispatch_dispatchpb_dispatch_proto_rawDesc = "" +
 	"\aresults\x18\x06 \x03(\v2\x1e.workerpool.dispatch.v1.ResultR\aresults\x12\x1a\n" +
 	"\bdraining\x18\a \x01(\bR\bdraining\x12\x1c\n" +
 	"\tresetting\x18\b \x01(\rR\tresetting\x12#\n" +
-	"\rreset_failure\x18\t \x01(\tR\fresetFailure\"\xf0\x01\n" +
+	"\rreset_failure\x18\t \x01(\tR\fresetFailure\x12\x18\n" +
+	"\atrouble\x18\n" +
+	" \x01(\tR\atrouble\"\x8a\x02\n" +
 	"\x06Report\x12\x12\n" +
 	"\x04seen\x18\x01 \x01(\x04R\x04seen\x129\n" +
 	"\arunning\x18\x02 \x03(\v2\x1f.workerpool.dispatch.v1.RunningR\arunning\x128\n" +
 	"\aresults\x18\x03 \x03(\v2\x1e.workerpool.dispatch.v1.ResultR\aresults\x12\x1a\n" +
 	"\bdraining\x18\x04 \x01(\bR\bdraining\x12\x1c\n" +
 	"\tresetting\x18\x05 \x01(\rR\tresetting\x12#\n" +
-	"\rreset_failure\x18\x06 \x01(\tR\fresetFailure\"\xd2\x01\n" +
+	"\rreset_failure\x18\x06 \x01(\tR\fresetFailure\x12\x18\n" +
+	"\atrouble\x18\a \x01(\tR\atrouble\"\xd2\x01\n" +
 	"\aRunning\x123\n" +
 	"\x05token\x18\x01 \x01(\v2\x1d.workerpool.dispatch.v1.TokenR\x05token\x12:\n" +
 	"\vstarted_ago\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\n" +
