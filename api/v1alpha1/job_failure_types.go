@@ -92,6 +92,7 @@ type FailureHandler struct {
 	// +kubebuilder:validation:MaxItems=256
 	// +kubebuilder:validation:items:MaxLength=32768
 	// +kubebuilder:validation:XValidation:rule="size(self[0]) > 0",message="command must begin with the name of a program"
+	// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() || self.all(s, !s.contains('\\x00'))",optionalOldSelf=true,message="command may not have NUL characters: no program could be given them"
 	Command []string `json:"command,omitempty"`
 
 	// args are further arguments, after those of command.
@@ -100,6 +101,7 @@ type FailureHandler struct {
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=1024
 	// +kubebuilder:validation:items:MaxLength=32768
+	// +kubebuilder:validation:items:Pattern=`^[^\x00]*$`
 	Args []string `json:"args,omitempty"`
 
 	// env are environment variables for the program, over those of the Job and of

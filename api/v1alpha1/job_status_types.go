@@ -318,7 +318,8 @@ type JobUsage struct {
 
 	// maxMemoryBytes is the most memory that was seen: the resident sets of all
 	// its processes together if the Job has a limit of memory, else the largest of
-	// one process.
+	// one process. Unset if no process took more than the worker's agent: then it is not
+	// known.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	MaxMemoryBytes *int64 `json:"maxMemoryBytes,omitempty"`

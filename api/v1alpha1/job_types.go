@@ -75,6 +75,7 @@ type JobSpec struct {
 	// +kubebuilder:validation:items:MaxLength=32768
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="command is immutable: make a new Job"
 	// +kubebuilder:validation:XValidation:rule="size(self[0]) > 0",message="command must begin with the name of a program"
+	// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() || self.all(s, !s.contains('\\x00'))",optionalOldSelf=true,message="command may not have NUL characters: no program could be given them"
 	Command []string `json:"command,omitempty"`
 
 	// args are further arguments, after those of command. With items, each `{}` in
@@ -84,6 +85,7 @@ type JobSpec struct {
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=1024
 	// +kubebuilder:validation:items:MaxLength=32768
+	// +kubebuilder:validation:items:Pattern=`^[^\x00]*$`
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="args is immutable: make a new Job"
 	Args []string `json:"args,omitempty"`
 
@@ -103,6 +105,7 @@ type JobSpec struct {
 	// +kubebuilder:validation:MaxLength=4096
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="workingDir is immutable: make a new Job"
 	// +kubebuilder:validation:XValidation:rule="self.startsWith('/')",message="workingDir must be an absolute path"
+	// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() || !self.contains('\\x00')",optionalOldSelf=true,message="workingDir may not have NUL characters: no program could be given them"
 	WorkingDir string `json:"workingDir,omitempty"`
 
 	// stdin is what the program reads from its standard input: nothing if unset.
@@ -128,8 +131,8 @@ type JobSpec struct {
 	// resources are what each task takes from its worker while it runs.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="has(self.cpu) == has(oldSelf.cpu) && has(self.memory) == has(oldSelf.memory) && (has(self.files) ? self.files : 0) == (has(oldSelf.files) ? oldSelf.files : 0)",message="resources is immutable: make a new Job"
-	// +kubebuilder:validation:XValidation:rule="!has(self.cpu) || !has(oldSelf.cpu) || size(string(self.cpu)) <= 64 && string(self.cpu).matches('^[0-9]+([.][0-9]+)?([numkMGTPE]|[KMGTPE]i)?$') && quantity(string(self.cpu)).compareTo(quantity(string(oldSelf.cpu))) == 0",message="resources is immutable: make a new Job"
-	// +kubebuilder:validation:XValidation:rule="!has(self.memory) || !has(oldSelf.memory) || size(string(self.memory)) <= 64 && string(self.memory).matches('^[0-9]+([.][0-9]+)?([numkMGTPE]|[KMGTPE]i)?$') && quantity(string(self.memory)).compareTo(quantity(string(oldSelf.memory))) == 0",message="resources is immutable: make a new Job"
+	// +kubebuilder:validation:XValidation:rule="!has(self.cpu) || !has(oldSelf.cpu) || size(string(self.cpu)) <= 64 && string(self.cpu).matches('^[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]{1,2})?$') && quantity(string(self.cpu)).compareTo(quantity(string(oldSelf.cpu))) == 0",message="resources is immutable: make a new Job"
+	// +kubebuilder:validation:XValidation:rule="!has(self.memory) || !has(oldSelf.memory) || size(string(self.memory)) <= 64 && string(self.memory).matches('^[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]{1,2})?$') && quantity(string(self.memory)).compareTo(quantity(string(oldSelf.memory))) == 0",message="resources is immutable: make a new Job"
 	Resources *JobResources `json:"resources,omitzero"`
 
 	// maxRetries is how often a task that failed is tried again after the first
@@ -210,6 +213,7 @@ type JobSpec struct {
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="items is immutable: make a new Job"
 	// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() || size(bytes(self.join())) <= 524288",optionalOldSelf=true,message="items may have 512 KiB together"
 	// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() || self.all(i, size(bytes(i)) <= 1024)",optionalOldSelf=true,message="an item may have 1024 bytes"
+	// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() || self.all(s, !s.contains('\\x00'))",optionalOldSelf=true,message="items may not have NUL characters: no program could be given them"
 	Items []string `json:"items,omitempty"`
 
 	// startAfter is a time before which the Job is not started.
@@ -275,6 +279,7 @@ type HTTPRequest struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=4096
 	// +kubebuilder:validation:XValidation:rule="self.matches('^/[!-~]*$')",message="path must begin with a slash and have no spaces or characters that are not ASCII: escape them"
+	// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() || !self.contains('#') && self.matches('^([^%]|%[0-9A-Fa-f]{2})*$')",optionalOldSelf=true,message="path may have no number sign, and a percent sign only before two hexadecimal digits: say %23 and %25"
 	Path string `json:"path,omitempty"`
 
 	// headers of the request. The Job's name, UID, index and try are in headers
@@ -317,15 +322,17 @@ type HTTPHeader struct {
 // +kubebuilder:validation:MinProperties=1
 type JobResources struct {
 	// cpu is the part of the worker's processors that is kept for the task. It
-	// decides how many tasks a worker runs at once, and is not a cap.
+	// decides how many tasks a worker runs at once, and is not a cap. It is
+	// rounded up to thousandths. A fraction without a unit must be in quotes,
+	// "0.5": no schema of Kubernetes can take both texts and such numbers.
 	// +optional
-	// +kubebuilder:validation:XValidation:rule="size(string(self)) <= 64 && string(self).matches('^[0-9]+([.][0-9]+)?([numkMGTPE]|[KMGTPE]i)?$') && quantity(string(self)).isGreaterThan(quantity('0')) && quantity(string(self)).isLessThan(quantity('1M'))",message="cpu must be a number of processors above 0 and below 1000000, such as 2 or 500m"
+	// +kubebuilder:validation:XValidation:rule="size(string(self)) <= 64 && string(self).matches('^[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]{1,2})?$') && quantity(string(self)).isGreaterThan(quantity('0')) && quantity(string(self)).isLessThan(quantity('1M'))",message="cpu must be a number of processors above 0 and below 1000000, such as 2 or 500m"
 	CPU *resource.Quantity `json:"cpu,omitempty"`
 
-	// memory that is kept for the task. A command whose processes together take
-	// more is ended, for the reason MemoryExceeded.
+	// memory that is kept for the task, rounded up to bytes. A command whose
+	// processes together take more is ended, for the reason MemoryExceeded.
 	// +optional
-	// +kubebuilder:validation:XValidation:rule="size(string(self)) <= 64 && string(self).matches('^[0-9]+([.][0-9]+)?([numkMGTPE]|[KMGTPE]i)?$') && quantity(string(self)).isInteger() && quantity(string(self)).isGreaterThan(quantity('0'))",message="memory must be a whole number of bytes above 0, such as 512Mi"
+	// +kubebuilder:validation:XValidation:rule="size(string(self)) <= 64 && string(self).matches('^[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]{1,2})?$') && quantity(string(self)).isGreaterThan(quantity('0')) && quantity(string(self)).isLessThan(quantity('1E'))",message="memory must be an amount above 0 and below 1E, such as 512Mi or 1.5Gi"
 	Memory *resource.Quantity `json:"memory,omitempty"`
 
 	// files is how many files each process of the task may have open at once.
@@ -342,12 +349,14 @@ type EnvVar struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=256
 	// +kubebuilder:validation:XValidation:rule="!self.contains('=')",message="name may not have an equal sign"
+	// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() || !self.contains('\\x00')",optionalOldSelf=true,message="name may not have NUL characters: no program could be given them"
 	Name string `json:"name,omitempty"`
 
 	// value of the variable.
 	// +optional
 	// +kubebuilder:validation:MinLength=0
 	// +kubebuilder:validation:MaxLength=32768
+	// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() || !self.contains('\\x00')",optionalOldSelf=true,message="value may not have NUL characters: no program could be given them"
 	Value *string `json:"value,omitempty"`
 }
 

@@ -220,6 +220,7 @@ type RecycleSpec struct {
 	// +kubebuilder:validation:MaxItems=64
 	// +kubebuilder:validation:items:MaxLength=32768
 	// +kubebuilder:validation:XValidation:rule="size(self[0]) > 0",message="resetCommand must begin with the name of a program"
+	// +kubebuilder:validation:XValidation:rule="oldSelf.hasValue() || self.all(s, !s.contains('\\x00'))",optionalOldSelf=true,message="resetCommand may not have NUL characters: no program could be given them"
 	ResetCommand []string `json:"resetCommand,omitempty"`
 
 	// resetTimeoutSeconds is how long resetCommand may run before it is killed: 60 if unset.
@@ -234,14 +235,15 @@ type RecycleSpec struct {
 // +kubebuilder:validation:MinProperties=1
 type PoolLimits struct {
 	// cpu is how much of it the pool's pods may request together, those that are being removed and the
-	// containers that the operator puts into them included. A worker that would go beyond is not made.
+	// containers that the operator puts into them included. A worker that would go beyond is not made. A fraction
+	// without a unit must be in quotes, "0.5".
 	// +optional
-	// +kubebuilder:validation:XValidation:rule="size(string(self)) <= 64 && string(self).matches('^[0-9]+([.][0-9]+)?([numkMGTPE]|[KMGTPE]i)?$') && quantity(string(self)).isGreaterThan(quantity('0')) && quantity(string(self)).isLessThan(quantity('1M'))",message="cpu must be a number of processors above 0 and below 1000000, such as 2 or 500m"
+	// +kubebuilder:validation:XValidation:rule="size(string(self)) <= 64 && string(self).matches('^[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]{1,2})?$') && quantity(string(self)).isGreaterThan(quantity('0')) && quantity(string(self)).isLessThan(quantity('1M'))",message="cpu must be a number of processors above 0 and below 1000000, such as 2 or 500m"
 	CPU *resource.Quantity `json:"cpu,omitempty"`
 
 	// memory is how much of it the pool's pods may request together, as with cpu.
 	// +optional
-	// +kubebuilder:validation:XValidation:rule="size(string(self)) <= 64 && string(self).matches('^[0-9]+([.][0-9]+)?([numkMGTPE]|[KMGTPE]i)?$') && quantity(string(self)).isInteger() && quantity(string(self)).isGreaterThan(quantity('0'))",message="memory must be a whole number of bytes above 0, such as 512Mi"
+	// +kubebuilder:validation:XValidation:rule="size(string(self)) <= 64 && string(self).matches('^[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]{1,2})?$') && quantity(string(self)).isGreaterThan(quantity('0')) && quantity(string(self)).isLessThan(quantity('1E'))",message="memory must be an amount above 0 and below 1E, such as 512Mi or 1.5Gi"
 	Memory *resource.Quantity `json:"memory,omitempty"`
 
 	// files is how many open files the pool's running tasks may have reserved together, by the
@@ -321,8 +323,8 @@ type HandlerSpec struct {
 	// +default="Exec"
 	Type HandlerType `json:"type,omitempty"`
 
-	// port of the server, which must listen on the pod's or on the loopback
-	// address.
+	// port of the server, which may listen on all addresses, on a loopback address (127.0.0.1 or ::1), or on one of
+	// the pod's own.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=65535

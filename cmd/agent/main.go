@@ -33,6 +33,9 @@ func main() {
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "agent:", err)
+		if err := agent.Farewell(agent.TerminationLog, err); err != nil {
+			fmt.Fprintln(os.Stderr, "agent: leave word of that:", err)
+		}
 		os.Exit(1)
 	}
 }

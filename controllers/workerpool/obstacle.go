@@ -30,7 +30,8 @@ var stuckReasons = []string{
 func (s *scope) obstacle() obstacle {
 	found := map[string]*obstacle{}
 	for _, pod := range s.pods {
-		if w := s.worker(pod); !w.live() || w.Ready {
+		w := s.worker(pod)
+		if !w.live() || w.Ready {
 			continue
 		}
 		reason, message := obstacleOf(pod)

@@ -16,6 +16,7 @@ import (
 	"net"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	pb "github.com/workerpool-dev/workerpool/internal/dispatch/dispatchpb"
@@ -48,6 +49,8 @@ type Agent struct {
 	// told is closed when the pod is to end, idle when there is nothing left to do then or when the agent has drained.
 	told, idle         chan struct{}
 	toldOnce, idleOnce sync.Once
+	// serverAt is which of serverHosts has answered last.
+	serverAt atomic.Int32
 	// serverGone has an element when the job container's server did not answer an attempt.
 	serverGone chan struct{}
 

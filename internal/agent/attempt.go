@@ -137,7 +137,7 @@ func (a *Agent) exited(at *attempt, e exit, r *result) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	at.ran = true
-	r.exitCode, r.cpuTime, r.maxMemoryBytes = int32(e.code), e.cpuTime, max(e.maxMemoryBytes, at.peak)
+	r.exitCode, r.signal, r.cpuTime, r.maxMemoryBytes = int32(e.code), int32(e.signal), e.cpuTime, max(ownMemory(e), at.peak)
 	if at.ending == pb.Outcome_OUTCOME_UNSPECIFIED && e.killed && a.oom.claim(e.at) {
 		a.chargeLocked(at, e)
 	}

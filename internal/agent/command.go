@@ -1,8 +1,10 @@
 package agent
 
 import (
+	"debug/elf"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -102,6 +104,9 @@ func newCommand(a *pb.Assignment, env []string, mark string) (command, error) {
 		}
 		c.dir = dir
 	}
+	if err := c.checkText(); err != nil {
+		return command{}, err
+	}
 	if !strings.Contains(argv[0], "/") {
 		path, err := lookPath(argv[0], get(env, "PATH", defaultPath), c.dir)
 		if err != nil {
@@ -110,6 +115,27 @@ func newCommand(a *pb.Assignment, env []string, mark string) (command, error) {
 		c.path = path
 	}
 	return c, nil
+}
+
+// checkText refuses NUL characters, which end what a program is given. The API server refuses them too, but may have
+// stored a Job before it did.
+func (c command) checkText() error {
+	const nul = "\x00"
+	for i, arg := range c.argv {
+		if strings.Contains(arg, nul) {
+			return fmt.Errorf("exec: a NUL character in word %d of command and args", i+1)
+		}
+	}
+	for _, kv := range c.env {
+		if strings.Contains(kv, nul) {
+			name, _, _ := strings.Cut(kv, "=")
+			return fmt.Errorf("exec: a NUL character in the variable %q of env", name)
+		}
+	}
+	if strings.Contains(c.dir, nul) {
+		return errors.New("exec: a NUL character in workingDir")
+	}
+	return nil
 }
 
 var errNotFound = errors.New("executable file not found in $PATH")
@@ -147,5 +173,55 @@ func (c command) explain(err error) error {
 			return &fs.PathError{Op: "chdir", Path: c.dir, Err: syscall.EACCES}
 		}
 	}
+	if errors.Is(err, fs.ErrNotExist) {
+		interpreter := c.interpreter()
+		if _, found := os.Stat(interpreter); interpreter != "" && found != nil {
+			return fmt.Errorf("exec %s: its interpreter %q: %w%s", c.path, interpreter, err, carriageReturn(interpreter))
+		}
+	}
 	return &fs.PathError{Op: "exec", Path: c.path, Err: err}
+}
+
+// interpreter returns the program that the system runs a file with: that of a script's first line, or the loader of a
+// dynamic program. It is empty if there is none, or the file can't be read.
+func (c command) interpreter() string {
+	path := c.path
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(c.dir, path)
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer file.Close()
+	if program, err := elf.NewFile(file); err == nil {
+		for _, part := range program.Progs {
+			if part.Type == elf.PT_INTERP {
+				loader, _ := io.ReadAll(io.LimitReader(part.Open(), unix.PathMax))
+				return strings.TrimRight(string(loader), "\x00")
+			}
+		}
+		return ""
+	}
+	// The kernel looks at no more.
+	head := make([]byte, 256)
+	n, _ := file.ReadAt(head, 0)
+	line, script := strings.CutPrefix(string(head[:n]), "#!")
+	if !script {
+		return ""
+	}
+	line, _, _ = strings.Cut(line, "\n")
+	line = strings.Trim(line, " \t")
+	if end := strings.IndexAny(line, " \t"); end >= 0 {
+		line = line[:end]
+	}
+	return line
+}
+
+// carriageReturn explains what is not seen in most editors.
+func carriageReturn(interpreter string) string {
+	if strings.HasSuffix(interpreter, "\r") {
+		return " (the script's lines end with CR LF: save it with LF alone)"
+	}
+	return ""
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -29,6 +30,7 @@ const (
 	flagNamespace = "namespace"
 	flagPod       = "pod"
 	flagHide      = "hide"
+	flagPodIPs    = "pod-ips"
 )
 
 // variables are what pods have that an operator without these flags has made. No job sees them there.
@@ -67,6 +69,8 @@ type Config struct {
 	HealthAddress string
 	// HTTPPort is the port of the server that attempts are requests to; 0 if they are commands.
 	HTTPPort int
+	// PodIPs are the pod's addresses, where the server may listen if not on the loopback address.
+	PodIPs []string
 	// DrainSocket is where the agent is told that its pod is to end, if it is not empty.
 	DrainSocket string
 	// Pool, Namespace and Pod are for the log.
@@ -138,6 +142,7 @@ func ParseConfig(args, environ []string) (Config, error) {
 	flags.StringVar(&c.Pool, flagPool, "", "name of the pool, for the log")
 	flags.StringVar(&c.Namespace, flagNamespace, "", "namespace of the pod, for the log")
 	flags.StringVar(&c.Pod, flagPod, "", "name of the pod, for the log")
+	podIPs := flags.String(flagPodIPs, "", "of the pod, separated by commas")
 	hide := flags.String(flagHide, "", "name of a variable that no job sees")
 	if err := flags.Parse(args); err != nil {
 		return c, err
@@ -146,6 +151,11 @@ func ParseConfig(args, environ []string) (Config, error) {
 	for address := range strings.SplitSeq(*addresses, ",") {
 		if address = strings.TrimSpace(address); address != "" {
 			c.Addresses = append(c.Addresses, address)
+		}
+	}
+	for ip := range strings.SplitSeq(*podIPs, ",") {
+		if address, err := netip.ParseAddr(strings.TrimSpace(ip)); err == nil { // a kubelet that knows none leaves what it was to fill in
+			c.PodIPs = append(c.PodIPs, address.String())
 		}
 	}
 	c.HTTPPort = int(min(*port, math.MaxUint16+1))

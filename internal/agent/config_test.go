@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -31,6 +32,11 @@ func TestParseConfig(t *testing.T) {
 	c, err = ParseConfig(with("--http-port=8080", "--health-address=:9808", "--hide=WORKERPOOL_SLOTS"), environ)
 	if err != nil || c.HTTPPort != 8080 || c.HealthAddress != ":9808" || !slicesEqual(c.Environ, environ[1:]...) {
 		t.Errorf("config %+v, error %v", c, err)
+	}
+	for given, want := range map[string][]string{"10.0.0.7,fd00::7": {"10.0.0.7", "fd00::7"}, "": nil, "$(WORKERPOOL_POD_IPS)": nil} {
+		if c, err := ParseConfig(with("--pod-ips="+given), nil); err != nil || !slicesEqual(c.PodIPs, want...) {
+			t.Errorf("%q: addresses %q, error %v", given, c.PodIPs, err)
+		}
 	}
 	for _, wrong := range []string{"--http-port=8080", "--http-port=65536", "--http-port=http", "--slots=0", "--slots=257", "--spool-dir=spool", "--unknown", "more"} {
 		if _, err := ParseConfig(with(wrong), nil); err == nil {
@@ -78,6 +84,23 @@ func TestReadyFromTheFirstSessionOn(t *testing.T) {
 	o.next()
 	if !ready() {
 		t.Error("not ready while the operator is away")
+	}
+}
+
+func TestFarewell(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	why := errors.New("open the volume for TMPDIRs: mkdir /workerpool: read-only file system")
+	if err := Farewell(path, why); err == nil {
+		t.Error("made a file outside of a pod")
+	}
+	if err := os.WriteFile(path, []byte(strings.Repeat("of an earlier end ", 100)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := Farewell(path, why); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(path); string(got) != why.Error() {
+		t.Errorf("left %q, error %v", got, err)
 	}
 }
 

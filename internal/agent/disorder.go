@@ -16,8 +16,10 @@ func (a *Agent) disorder(err error) {
 }
 
 func (a *Agent) disorderLocked(err error) {
-	if !a.table.disorder {
-		a.table.disorder, a.disordered = true, a.now()
+	before := a.table.disorder
+	a.table.disorder = disorderOf(err)
+	if before == "" {
+		a.disordered = a.now()
 		if isFull(err) {
 			a.log.Warn("The disk is full: no Job is taken until it has room", "error", err)
 		} else {
@@ -29,8 +31,13 @@ func (a *Agent) disorderLocked(err error) {
 	}
 	if a.now().Sub(a.disordered) >= unfitAfter && a.table.resetFailure == "" {
 		a.log.Error("The agent's folder can't be put right: the worker is to be replaced", "error", err)
-		a.table.resetFailure = clipTo("the agent can't use its folder: "+err.Error(), maxResetFailure)
+		a.table.resetFailure = disorderOf(err)
 	}
+}
+
+// disorderOf is what users are told of the folder.
+func disorderOf(err error) string {
+	return clipTo("the agent can't use its folder: "+err.Error(), maxResetFailure)
 }
 
 // mend takes attempts again when the folder is in order and has room: for the results that are in memory only, and for one
@@ -39,7 +46,7 @@ func (a *Agent) mend() {
 	a.mu.Lock()
 	disorder, unspooled := a.table.disorder, a.table.unspooled()
 	a.mu.Unlock()
-	if !disorder {
+	if disorder == "" {
 		return
 	}
 	if err := a.probeFolder(unspooled); err != nil {
@@ -48,7 +55,7 @@ func (a *Agent) mend() {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.table.disorder, a.disordered = false, time.Time{}
+	a.table.disorder, a.disordered = "", time.Time{}
 	a.log.Info("The disk has room again, and the agent's folder is in order")
 }
 

@@ -51,7 +51,11 @@ func TestAWorkerPutsItsFolderRight(t *testing.T) {
 					t.Errorf("%v", r)
 				}
 			}
-			waitFor(t, "order", func() bool { a.mu.Lock(); defer a.mu.Unlock(); return a.table.unavailable() == "" && a.table.resetFailure == "" })
+			waitFor(t, "order", func() bool {
+				a.mu.Lock()
+				defer a.mu.Unlock()
+				return a.table.unavailable() == "" && a.table.resetFailure == ""
+			})
 			stop()
 			if content, err := os.ReadFile(precious); string(content) != "precious" {
 				t.Errorf("what a link led to: %q, error %v", content, err)
@@ -118,11 +122,16 @@ func TestATryThatFindsNoFolderIsNotRun(t *testing.T) {
 	r := s.until("the refusal", func(r *pb.Report) bool {
 		return r.GetSeen() == s.sequence && len(r.GetRunning()) == 0 && r.GetDraining()
 	})
+	if want := "the agent can't use its folder: make the folder for TMPDIRs: "; !strings.HasPrefix(r.GetUnavailable(), want) {
+		t.Errorf("unavailable %q, want %q", r.GetUnavailable(), want)
+	}
 	if len(r.GetResults()) > 0 || r.GetResetFailure() != "" {
 		t.Errorf("%v", r)
 	}
 	repair()
-	s.until("intake", func(r *pb.Report) bool { return !r.GetDraining() })
+	if r := s.until("intake", func(r *pb.Report) bool { return !r.GetDraining() }); r.GetUnavailable() != "" {
+		t.Errorf("unavailable %q of a folder in order", r.GetUnavailable())
+	}
 	if r := s.run(shell("a", "exit 3")); r.GetExitCode() != 3 {
 		t.Errorf("%v", r)
 	}

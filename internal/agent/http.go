@@ -8,8 +8,12 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strconv"
+	"strings"
 	"time"
+
+	"golang.org/x/net/http/httpguts"
 
 	pb "github.com/workerpool-dev/workerpool/internal/dispatch/dispatchpb"
 )
@@ -54,6 +58,7 @@ func (a *Agent) request(at *attempt, r *result) bool {
 		return outcome != pb.Outcome_OUTCOME_UNSPECIFIED
 	}
 	defer conn.Close()
+	req.URL.Host = conn.RemoteAddr().String()
 	r.started = a.now()
 	a.started(at, exchange{conn, cancel})
 	status, err := a.exchange(req, conn, at.assignment, r)
@@ -70,12 +75,23 @@ func (a *Agent) newRequest(ctx context.Context, assignment *pb.Assignment) (*htt
 	case a.HTTPPort == 0:
 		return nil, errors.New("the worker serves no HTTP: it runs commands")
 	}
-	//nolint:gosec // the host is this one, and the port the pool's
-	req, err := http.NewRequestWithContext(ctx, h.GetMethod(), "http://"+a.serverAddress()+h.GetPath(), bytes.NewReader(h.GetBody()))
-	if err != nil {
-		return nil, err
+	if strings.Contains(h.GetPath(), "#") {
+		return nil, errors.New("http.path has a number sign")
 	}
+	target, err := url.ParseRequestURI(h.GetPath())
+	if err != nil {
+		return nil, fmt.Errorf("http.path: %w", err)
+	}
+	req, err := http.NewRequestWithContext(ctx, h.GetMethod(), "", bytes.NewReader(h.GetBody()))
+	if err != nil {
+		return nil, fmt.Errorf("http.method: %w", err)
+	}
+	req.URL = target
+	req.URL.Scheme = "http"
 	for _, header := range h.GetHeaders() {
+		if !httpguts.ValidHeaderFieldName(header.GetName()) || !httpguts.ValidHeaderFieldValue(header.GetValue()) {
+			return nil, fmt.Errorf("http.headers: %q can't be sent: its name or its value has a character that no header may have", header.GetName())
+		}
 		req.Header.Add(header.GetName(), header.GetValue())
 	}
 	if _, ok := req.Header["User-Agent"]; !ok {

@@ -16,18 +16,28 @@ const (
 	longestPause = time.Second
 )
 
-func (a *Agent) serverAddress() string {
-	return net.JoinHostPort("127.0.0.1", strconv.Itoa(a.HTTPPort))
-}
+// serverHosts are the addresses that the job container's server may listen on.
+func (a *Agent) serverHosts() []string { return append([]string{"127.0.0.1", "::1"}, a.PodIPs...) }
 
-// connect opens a connection to the job container's server.
+// connect opens a connection to the job container's server, first where it has answered last. Its error is about the first
+// address that was tried.
 func (a *Agent) connect(ctx context.Context) (*net.TCPConn, error) {
-	dialer := net.Dialer{Timeout: maxConnect}
-	conn, err := dialer.DialContext(ctx, "tcp4", a.serverAddress())
-	if err != nil {
-		return nil, err
+	ctx, cancel := context.WithTimeout(ctx, maxConnect)
+	defer cancel()
+	hosts, last := a.serverHosts(), int(a.serverAt.Load())
+	var first error
+	for i := range hosts {
+		at := (last + i) % len(hosts)
+		conn, err := new(net.Dialer).DialContext(ctx, "tcp", net.JoinHostPort(hosts[at], strconv.Itoa(a.HTTPPort)))
+		if err == nil {
+			a.serverAt.Store(int32(at))
+			return conn.(*net.TCPConn), nil
+		}
+		if first == nil {
+			first = err
+		}
 	}
-	return conn.(*net.TCPConn), nil
+	return nil, first
 }
 
 // probeServer returns why the job container's server can't be reached, if so.

@@ -3,8 +3,10 @@ package agent
 import (
 	"context"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -27,6 +29,30 @@ func TestNoWorkBeforeTheServerAnswers(t *testing.T) {
 		t.Errorf("%v", r)
 	}
 	s.settle(tokenFor("a"))
+}
+
+// Whatever address of the pod a server listens on, it is found, and found again on another one.
+func TestAServerIsFoundOnItsOneAddress(t *testing.T) {
+	hosts := []string{"127.0.0.1", "127.0.0.2", "127.0.0.3"}
+	if l, err := net.Listen("tcp", "[::1]:0"); err == nil { // not every machine has it
+		_ = l.Close()
+		hosts = append(hosts, "::1")
+	}
+	o := newOperator(t)
+	server := newJobServerOn(t, hosts[0], func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.Host) })
+	c := httpConfig(t, o, server)
+	c.PodIPs = []string{"127.0.0.2", "127.0.0.3"}
+	a, _, _ := runAgent(t, c, &lockedBuffer{})
+	s := o.accepted()
+	for _, host := range append(hosts, hosts...) {
+		server.close()
+		server.host = host
+		server.open()
+		waitFor(t, "readiness", func() bool { return ask(t.Context(), a, "/readyz") == http.StatusOK })
+		if r := s.run(call("at "+host+strconv.Itoa(int(s.sequence)), http.MethodGet, "/")); string(r.GetOutput()) != server.address() {
+			t.Errorf("%s: %v", host, r)
+		}
+	}
 }
 
 func TestAnAgentThatDrainsDoesNotWaitForTheServer(t *testing.T) {

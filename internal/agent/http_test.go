@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -25,6 +26,7 @@ import (
 // jobServer is the server of a job container. It can be closed, and opened again on its port.
 type jobServer struct {
 	t       testing.TB
+	host    string
 	port    int
 	handler http.HandlerFunc
 	// connected is closed with the first connection.
@@ -35,12 +37,18 @@ type jobServer struct {
 
 func newJobServer(t testing.TB, handler http.HandlerFunc) *jobServer {
 	t.Helper()
-	s := &jobServer{t: t, handler: handler, connected: make(chan struct{})}
+	return newJobServerOn(t, "127.0.0.1", handler)
+}
+
+// newJobServerOn listens on this address alone.
+func newJobServerOn(t testing.TB, host string, handler http.HandlerFunc) *jobServer {
+	t.Helper()
+	s := &jobServer{t: t, host: host, handler: handler, connected: make(chan struct{})}
 	// The system gives the ports from 32768 on to anybody, and so while the server is closed.
 	const first, many = 20000, 12000
 	for i := 0; s.close == nil; i++ {
 		s.port = first + (os.Getpid()+i)%many
-		if listener, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", s.port)); err == nil {
+		if listener, err := net.Listen("tcp", s.address()); err == nil {
 			s.serve(listener)
 		} else if i == many {
 			t.Fatal(err)
@@ -49,6 +57,8 @@ func newJobServer(t testing.TB, handler http.HandlerFunc) *jobServer {
 	t.Cleanup(func() { s.close() })
 	return s
 }
+
+func (s *jobServer) address() string { return net.JoinHostPort(s.host, strconv.Itoa(s.port)) }
 
 func (s *jobServer) serve(listener net.Listener) {
 	server := &http.Server{Handler: s.handler, ReadHeaderTimeout: patience, ConnState: func(_ net.Conn, state http.ConnState) {
@@ -63,7 +73,7 @@ func (s *jobServer) serve(listener net.Listener) {
 
 func (s *jobServer) open() {
 	s.t.Helper()
-	listener, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", s.port))
+	listener, err := net.Listen("tcp", s.address())
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -179,9 +189,24 @@ func TestTheAnswersLinesAreLogged(t *testing.T) {
 
 func TestWhatIsNoRequestCannotStart(t *testing.T) {
 	s, _ := startHTTP(t, func(http.ResponseWriter, *http.Request) {})
-	for _, a := range []*pb.Assignment{shell("a", "true"), call("b", "NOT A METHOD", "/"), call("c", "GET", "/%zz")} {
-		if r := s.run(a); r.GetOutcome() != pb.Outcome_OUTCOME_CANNOT_START || r.GetMessage() == "" {
-			t.Errorf("%v", r)
+	with := func(a *pb.Assignment, name, value string) *pb.Assignment {
+		a.Http.Headers = []*pb.EnvVar{{Name: "Fine", Value: "fine"}, {Name: name, Value: value}}
+		return a
+	}
+	for _, test := range []struct {
+		assignment *pb.Assignment
+		want       string
+	}{
+		{shell("a", "true"), "the worker runs no commands: it serves HTTP"},
+		{call("b", "NOT A METHOD", "/"), `http.method: net/http: invalid method "NOT A METHOD"`},
+		{call("c", "GET", "/%zz"), `http.path: parse "/%zz": invalid URL escape "%zz"`},
+		{call("d", "GET", "/a#b"), "http.path has a number sign"},
+		{call("e", "GET", "/\x01"), `http.path: parse "/\x01": net/url: invalid control character in URL`},
+		{with(post("f"), "A B", "c"), `http.headers: "A B" can't be sent: its name or its value has a character that no header may have`},
+		{with(post("g"), "A", "b\x00"), `http.headers: "A" can't be sent: its name or its value has a character that no header may have`},
+	} {
+		if r := s.run(test.assignment); r.GetOutcome() != pb.Outcome_OUTCOME_CANNOT_START || r.GetMessage() != test.want {
+			t.Errorf("%v, want %q", r, test.want)
 		}
 	}
 	if r := start(t).run(post("a")); r.GetOutcome() != pb.Outcome_OUTCOME_CANNOT_START {

@@ -175,11 +175,12 @@ func TestMemoryOfThisProcess(t *testing.T) {
 }
 
 func TestAResultHasThePeakOfASumOrOfOneProcess(t *testing.T) {
-	for _, sampled := range []int64{5, 50} {
+	const little, much, more = 5, 1 << 40, 1 << 41
+	for _, test := range []struct{ sampled, one, want int64 }{{little, much, much}, {more, much, more}, {little, little + 1, little}, {0, little, 0}} {
 		a, r := &Agent{table: newTable(1)}, &result{}
-		a.exited(&attempt{assignment: &pb.Assignment{}, peak: sampled}, exit{maxMemoryBytes: 20}, r)
-		if want := max(sampled, 20); r.maxMemoryBytes != want {
-			t.Errorf("%d bytes, want %d", r.maxMemoryBytes, want)
+		a.exited(&attempt{assignment: &pb.Assignment{}, peak: test.sampled}, exit{maxMemoryBytes: test.one}, r)
+		if r.maxMemoryBytes != test.want {
+			t.Errorf("%d bytes of %+v", r.maxMemoryBytes, test)
 		}
 	}
 }

@@ -110,8 +110,8 @@ func (at *attempt) overBy(had int64) int64 {
 	return max(at.memory, had) - share
 }
 
-// ownMemory is the largest resident set of an ended process if that is its own: the kernel's count begins
-// at what the agent had when it made the process.
+// ownMemory is the largest resident set of an ended process if that is its own, else 0: the kernel's count begins at what
+// the agent had when it made the process.
 func ownMemory(e exit) int64 {
 	var usage unix.Rusage
 	if unix.Getrusage(unix.RUSAGE_SELF, &usage) != nil || e.maxMemoryBytes <= usage.Maxrss<<10 {

@@ -35,8 +35,11 @@ type process struct {
 // exit is how a process ended.
 type exit struct {
 	// code is 128 and the signal's number if a signal ended it.
-	code           int
-	cpuTime        time.Duration
+	code int
+	// signal that ended it, 0 if it ended by itself.
+	signal  int
+	cpuTime time.Duration
+	// maxMemoryBytes is never below what the agent had: see ownMemory.
 	maxMemoryBytes int64
 	at             time.Time
 	// childless: the agent had no other child at that time, so nothing is left of the process.
@@ -209,13 +212,13 @@ func exitOf(status unix.WaitStatus, usage *unix.Rusage, now time.Time) exit {
 	e := exit{
 		code:    status.ExitStatus(),
 		cpuTime: time.Duration(usage.Utime.Nano() + usage.Stime.Nano()),
-		// The kernel counts in KiB, and a process's count starts at what its parent had, so this is
-		// never below what the agent itself takes.
+		// The kernel counts in KiB, and a process's count starts at what its parent had.
 		maxMemoryBytes: usage.Maxrss << 10,
 		at:             now,
 	}
 	if status.Signaled() {
-		e.code = 128 + int(status.Signal())
+		e.signal = int(status.Signal())
+		e.code = 128 + e.signal
 		e.killed = status.Signal() == unix.SIGKILL
 	}
 	return e

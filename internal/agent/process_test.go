@@ -1,6 +1,9 @@
 package agent
 
 import (
+	"bytes"
+	"debug/elf"
+	"encoding/binary"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -40,14 +43,20 @@ func TestResultOfAProcess(t *testing.T) {
 	if out := string(r.GetOutput()); out != "out\nerr\n" && out != "err\nout\n" {
 		t.Errorf("output %q", out)
 	}
-	if r.GetCpuTime().AsDuration() <= 0 || r.GetMaxMemoryBytes() < 1<<16 {
-		t.Errorf("usage %v, %d bytes", r.GetCpuTime().AsDuration(), r.GetMaxMemoryBytes())
+	if r.GetCpuTime().AsDuration() <= 0 || r.GetMaxMemoryBytes() != 0 {
+		t.Errorf("usage %v, %d bytes: so little memory can't be told from the agent's own", r.GetCpuTime().AsDuration(), r.GetMaxMemoryBytes())
 	}
 	if r.GetStartedAgo().AsDuration() <= r.GetEndedAgo().AsDuration() {
 		t.Errorf("started %v, ended %v ago", r.GetStartedAgo(), r.GetEndedAgo())
 	}
-	if r := s.run(shell("b", "kill -SEGV $$")); r.GetOutcome() != pb.Outcome_OUTCOME_EXITED || r.GetExitCode() != 128+11 {
+	if r := s.run(shell("b", "kill -SEGV $$")); r.GetOutcome() != pb.Outcome_OUTCOME_EXITED || r.GetExitCode() != 128+11 || r.GetSignal() != 11 {
 		t.Errorf("of a signal: %v", r)
+	}
+	if r := s.run(shell("c", "sh -c 'kill -SEGV $$'")); r.GetExitCode() != 128+11 || r.GetSignal() != 0 {
+		t.Errorf("of a child's signal: %v", r)
+	}
+	if r := s.run(shell("d", "head -c 200000000 /dev/zero | tail -c 200000000 | wc -c")); r.GetMaxMemoryBytes() < 150_000_000 {
+		t.Errorf("of a large child: %d bytes", r.GetMaxMemoryBytes())
 	}
 }
 
@@ -72,8 +81,16 @@ func TestCannotStart(t *testing.T) {
 	if err := os.WriteFile(text, []byte("no program"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	away := job("f", "true")
-	away.WorkingDir = "/nonexistent"
+	script := func(name, content string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(content), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	away, beside, variable, nowhere := job("f", "true"), job("k", "./bash"), job("n", "true"), job("o", "true")
+	away.WorkingDir, beside.WorkingDir, nowhere.WorkingDir = "/nonexistent", dir, "/a\x00b"
+	variable.Env = []*pb.EnvVar{{Name: "A", Value: "a"}, {Name: "B", Value: "\x00"}}
 	tests := []struct {
 		assignment *pb.Assignment
 		want       string
@@ -85,6 +102,13 @@ func TestCannotStart(t *testing.T) {
 		{job("e", dir), "exec " + dir + ": permission denied"},
 		{away, "chdir /nonexistent: no such file or directory"},
 		{job("g"), "exec: no command"},
+		{job("i", script("windows", "#!/bin/sh\r\nexit 0\r\n")), "exec " + dir + `/windows: its interpreter "/bin/sh\r": no such file or directory (the script's lines end with CR LF: save it with LF alone)`},
+		{job("j", script("bash", "#! /nonexistent/bash -e\n")), "exec " + dir + `/bash: its interpreter "/nonexistent/bash": no such file or directory`},
+		{beside, `exec ./bash: its interpreter "/nonexistent/bash": no such file or directory`},
+		{job("l", loaderless(t, dir)), "exec " + dir + `/program: its interpreter "/nonexistent/ld.so": no such file or directory`},
+		{job("m", "echo", "a", "b\x00c"), "exec: a NUL character in word 3 of command and args"},
+		{variable, `exec: a NUL character in the variable "B" of env`},
+		{nowhere, "exec: a NUL character in workingDir"},
 		{job("h", strings.Repeat("x", 2000)), `exec: "` + strings.Repeat("x", 1017)},
 	}
 	s := start(t)
@@ -94,6 +118,39 @@ func TestCannotStart(t *testing.T) {
 			t.Errorf("%v: %v %q, want %q", test.assignment.GetArgv(), r.GetOutcome(), r.GetMessage(), test.want)
 		}
 	}
+}
+
+// loaderless makes a program for whose loader there is no file.
+func loaderless(t *testing.T, dir string) string {
+	t.Helper()
+	const loader = "/nonexistent/ld.so\x00"
+	var program bytes.Buffer
+	header := elf.Header64{
+		Type: uint16(elf.ET_EXEC), Machine: machine(t), Version: 1, Phoff: 64, Ehsize: 64, Phentsize: 56, Phnum: 1, Entry: 0x10000,
+		Ident: [elf.EI_NIDENT]byte{0x7f, 'E', 'L', 'F', byte(elf.ELFCLASS64), byte(elf.ELFDATA2LSB), 1},
+	}
+	segment := elf.Prog64{Type: uint32(elf.PT_INTERP), Flags: uint32(elf.PF_R), Off: 64 + 56, Filesz: uint64(len(loader)), Memsz: uint64(len(loader)), Align: 1}
+	for _, part := range []any{header, segment, []byte(loader)} {
+		if err := binary.Write(&program, binary.LittleEndian, part); err != nil {
+			t.Fatal(err)
+		}
+	}
+	path := filepath.Join(dir, "program")
+	if err := os.WriteFile(path, program.Bytes(), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// machine is that of the program that runs.
+func machine(t *testing.T) uint16 {
+	t.Helper()
+	own, err := elf.Open(self)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer own.Close()
+	return uint16(own.Machine)
 }
 
 func TestEnvironmentAndDirectory(t *testing.T) {

@@ -333,6 +333,7 @@ func decodeResult(content []byte) (*result, error) {
 		cpuTime:        p.GetCpuTime().AsDuration(),
 		maxMemoryBytes: p.GetMaxMemoryBytes(),
 		httpStatus:     p.GetHttpStatus(),
+		signal:         p.GetSignal(),
 	}, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"strings"
 	"testing"
 )
 
@@ -32,6 +33,19 @@ func TestStdin(t *testing.T) {
 				t.Errorf("result %v, want %q", r, test.want)
 			}
 		})
+	}
+}
+
+func TestStdinHasAnyByte(t *testing.T) {
+	s := start(t)
+	a := shell("a", "od -An -v -tu1 -w256")
+	var want strings.Builder
+	for i := range 256 {
+		a.Stdin = append(a.Stdin, byte(i))
+		fmt.Fprintf(&want, " %3d", i)
+	}
+	if r := s.run(a); strings.TrimSuffix(string(r.GetOutput()), "\n") != want.String() {
+		t.Errorf("read %q", r.GetOutput())
 	}
 }
 

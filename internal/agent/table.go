@@ -69,7 +69,10 @@ type result struct {
 	output         []byte
 	started, ended time.Time
 	cpuTime        time.Duration
+	// maxMemoryBytes is 0 if it is not known.
 	maxMemoryBytes int64
+	// signal that ended the process, 0 if none did.
+	signal int32
 	// httpStatus is 0 unless a server has answered.
 	httpStatus int32
 
@@ -112,7 +115,9 @@ type table struct {
 	abandonsResets bool
 	// draining agents, those whose folder is out of order, and those that wait for the server beside them take no
 	// new attempts.
-	draining, disorder bool
+	draining bool
+	// disorder is why the agent can't use its folder, for people; empty if it can.
+	disorder string
 	// waiting is why the server beside the agent can't be reached, nil if it can.
 	waiting error
 	// scarce: a process could not be started beside others, and none of those has ended since.
@@ -159,7 +164,7 @@ func (t *table) refuse(tok token) refusal {
 		return refusedWaiting
 	case t.resetFailure != "":
 		return refusedUnclean
-	case t.disorder:
+	case t.disorder != "":
 		return refusedDisorder
 	case t.scarce:
 		return refusedScarce
@@ -278,8 +283,8 @@ func (t *table) unavailable() string {
 		return clipTo("its server does not answer: "+t.waiting.Error(), maxUnavailable)
 	case t.resetFailure != "":
 		return "its reset has failed"
-	case t.disorder:
-		return "its disk is full, or its folder is out of order"
+	case t.disorder != "":
+		return t.disorder
 	case t.scarce:
 		return "it has no room for another process"
 	}

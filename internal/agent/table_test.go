@@ -46,7 +46,7 @@ func TestAssignRefuses(t *testing.T) {
 				mustAssign(t, tb, assignmentTry("c", 1))
 			}, assignmentTry("a", 1), refusedSlots},
 		"any when draining":   {func(_ *testing.T, tb *table) { tb.draining = true }, assignmentTry("a", 1), refusedDraining},
-		"any in disorder":     {func(_ *testing.T, tb *table) { tb.disorder = true }, assignmentTry("a", 1), refusedDisorder},
+		"any in disorder":     {func(_ *testing.T, tb *table) { tb.disorder = "full" }, assignmentTry("a", 1), refusedDisorder},
 		"any while scarce":    {func(_ *testing.T, tb *table) { tb.scarce = true }, assignmentTry("a", 1), refusedScarce},
 		"one without a token": {func(*testing.T, *table) {}, &pb.Assignment{}, refusedNobody},
 		"the thousand and first result": {

@@ -51,6 +51,7 @@ func (r *result) proto() *pb.Result {
 		CpuTime:        durationpb.New(r.cpuTime),
 		MaxMemoryBytes: r.maxMemoryBytes,
 		HttpStatus:     r.httpStatus,
+		Signal:         r.signal,
 	}
 }
 

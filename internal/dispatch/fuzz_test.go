@@ -165,7 +165,7 @@ func checkState(t *testing.T, running []engine.Running, results []engine.Result,
 	if len(running) > maxRunning || len(results) > maxResults || resets.Running < 0 || resets.Running > maxRunning {
 		t.Errorf("%d run, with %d results and %d resets", len(running), len(results), resets.Running)
 	}
-	checkText(t, resets.Failure, maxResetChars)
+	checkText(t, resets.Failure, maxEventChars)
 	for _, r := range running {
 		checkToken(t, r.Token, r.JobName)
 		if r.StartedAgo < 0 || r.Memory < 0 {

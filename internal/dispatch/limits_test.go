@@ -236,8 +236,8 @@ func largestResult() *dispatchpb.Result {
 func TestTheLargestMessageOfAnAgentFits(t *testing.T) {
 	hello := &dispatchpb.Hello{
 		Protocol: 1, AgentVersion: strings.Repeat("v", 100), Instance: strings.Repeat("i", maxInstance),
-		Epoch: largestResult().GetToken().GetEpoch(), Draining: true, ResetFailure: strings.Repeat("\u20ac", maxResetChars),
-		Unavailable: strings.Repeat("\u20ac", maxResetChars),
+		Epoch: largestResult().GetToken().GetEpoch(), Draining: true, ResetFailure: strings.Repeat("\u20ac", maxEventChars),
+		Unavailable: strings.Repeat("\u20ac", maxEventChars),
 	}
 	for range 1000 {
 		hello.Results = append(hello.Results, largestResult())

@@ -25,8 +25,9 @@ const (
 	maxMessageChars = 1024
 	maxOutputBytes  = 4096
 	maxExitCode     = 255
-	// maxResetChars is such that an event takes them, with what else it says. So is why an agent is draining.
-	maxResetChars = 200
+	exitOfSignal    = 128
+	// maxEventChars is such that an event takes them, with what else it says. So is why an agent is draining.
+	maxEventChars = 200
 )
 
 func fromHello(identity Identity, h *dispatchpb.Hello, p prover) (engine.Hello, error) {
@@ -40,7 +41,7 @@ func fromHello(identity Identity, h *dispatchpb.Hello, p prover) (engine.Hello, 
 	return engine.Hello{
 		Pool: identity.Pool, PoolUID: identity.PoolUID, Pod: identity.PodUID, PodName: identity.PodName,
 		Instance: h.GetInstance(), Proves: identity.Proves, Running: running, Results: results, Draining: h.GetDraining(),
-		Unavailable: head(printable(h.GetUnavailable()), maxResetChars), Resets: fromResets(h),
+		Unavailable: forPeople(h.GetUnavailable()), Resets: fromResets(h),
 	}, nil
 }
 
@@ -54,7 +55,7 @@ func fromReport(r *dispatchpb.Report, p prover) (engine.Report, error) {
 	}
 	return engine.Report{
 		Seen: r.GetSeen(), Running: running, Results: results, Draining: r.GetDraining(),
-		Unavailable: head(printable(r.GetUnavailable()), maxResetChars), Resets: fromResets(r),
+		Unavailable: forPeople(r.GetUnavailable()), Resets: fromResets(r),
 	}, nil
 }
 
@@ -63,8 +64,11 @@ func fromResets(m interface {
 	GetResetting() uint32
 	GetResetFailure() string
 }) engine.Resets {
-	return engine.Resets{Running: int(min(m.GetResetting(), maxRunning)), Failure: head(printable(m.GetResetFailure()), maxResetChars)}
+	return engine.Resets{Running: int(min(m.GetResetting(), maxRunning)), Failure: forPeople(m.GetResetFailure())}
 }
+
+// forPeople is a text that fits into an event.
+func forPeople(text string) string { return head(printable(text), maxEventChars) }
 
 func fromState(p prover, running []*dispatchpb.Running, results []*dispatchpb.Result) ([]engine.Running, []engine.Result, error) {
 	if len(running) > maxRunning || len(results) > maxResults {
@@ -116,7 +120,7 @@ func fromResult(r *dispatchpb.Result, p prover) (engine.Result, error) {
 		Message:    head(printable(r.GetMessage()), maxMessageChars),
 		Output:     tail(r.GetOutput()),
 		StartedAgo: ago(r.GetStartedAgo()), EndedAgo: ago(r.GetEndedAgo()),
-		CPUTime: ago(r.GetCpuTime()), MaxMemoryBytes: max(0, r.GetMaxMemoryBytes()), HTTPStatus: statusOf(r.GetHttpStatus()),
+		CPUTime: ago(r.GetCpuTime()), MaxMemoryBytes: max(0, r.GetMaxMemoryBytes()), Signal: signalOf(r), HTTPStatus: statusOf(r.GetHttpStatus()),
 		Proven: p.proves(token, r.GetToken().GetProof()),
 	}, nil
 }
@@ -130,6 +134,14 @@ func fromToken(t *dispatchpb.Token, name string) (engine.Token, error) {
 		Job: types.UID(t.GetJobUid()), Index: t.GetIndex(), Try: t.GetTry(),
 		Epoch: engine.Epoch{LeaseCreated: t.GetEpoch().GetLeaseCreatedMicros(), Transitions: t.GetEpoch().GetLeaseTransitions()},
 	}, nil
+}
+
+// signalOf is what has ended a process, 0 if none is known to have.
+func signalOf(r *dispatchpb.Result) int32 {
+	if s := r.GetSignal(); r.GetExitCode() == exitOfSignal+s {
+		return max(0, s)
+	}
+	return 0
 }
 
 // statusOf is the status of an HTTP answer, 0 for none.

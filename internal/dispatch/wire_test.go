@@ -83,12 +83,12 @@ func TestAResultHasAllThatTheAgentSays(t *testing.T) {
 	token := engine.Token{Job: jobUID, Index: 1, Try: 2, Epoch: engine.Epoch{LeaseCreated: 3, Transitions: 4}}
 	for wire, outcome := range all {
 		got, err := fromResult(&dispatchpb.Result{
-			Token: toToken(token), JobName: "job", Outcome: wire, ExitCode: 5, Message: "m", Output: []byte("o"),
+			Token: toToken(token), JobName: "job", Outcome: wire, ExitCode: 133, Signal: 5, Message: "m", Output: []byte("o"),
 			StartedAgo: durationpb.New(6), EndedAgo: durationpb.New(7), CpuTime: durationpb.New(8), MaxMemoryBytes: 9,
 			HttpStatus: 204,
 		}, testProver)
 		want := engine.Result{
-			Token: token, JobName: "job", Outcome: outcome, ExitCode: 5, Message: "m", Output: "o",
+			Token: token, JobName: "job", Outcome: outcome, ExitCode: 133, Signal: 5, Message: "m", Output: "o",
 			StartedAgo: 6, EndedAgo: 7, CPUTime: 8, MaxMemoryBytes: 9, HTTPStatus: 204,
 		}
 		if err != nil || got != want {

@@ -495,3 +495,36 @@ func (w *world) suspend(uid types.UID, suspend bool) {
 	spec.Suspend = new(suspend)
 	w.change(uid, spec)
 }
+
+func TestWhatAFailureSays(t *testing.T) {
+	plain := func(*v1alpha1.JobSpec) {}
+	for name, c := range map[string]struct {
+		spec   func(*v1alpha1.JobSpec)
+		result Result
+		want   string
+	}{
+		"a code":                    {plain, Result{Outcome: Exited, ExitCode: 128}, "The command ended with exit code 128."},
+		"the last code":             {plain, Result{Outcome: Exited, ExitCode: 255}, "The command ended with exit code 255."},
+		"a code beyond all signals": {plain, Result{Outcome: Exited, ExitCode: 193}, "The command ended with exit code 193."},
+		"a shell's code":            {plain, Result{Outcome: Exited, ExitCode: 143}, "The command ended with exit code 143, which often stands for signal 15."},
+		"a signal":                  {plain, Result{Outcome: Exited, ExitCode: 143, Signal: 15}, "The command was ended by signal 15 (exit code 143)."},
+		"no answer":                 {asksHTTP, Result{Outcome: Responded, Message: "no answer: EOF"}, "The request has failed: no answer: EOF"},
+		"half an answer":            {asksHTTP, Result{Outcome: Responded, Message: "the answer of status 200 broke off: unexpected EOF"}, "The request has failed: the answer of status 200 broke off: unexpected EOF"},
+		"another status":            {asksHTTP, Result{Outcome: Responded, HTTPStatus: 503}, "The server answered 503 Service Unavailable."},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, p := lone(t)
+			if c.result.Outcome == Responded {
+				p.handler = v1alpha1.HandlerHTTP
+				w.configure(func(c *PoolConfig) { c.Handler = v1alpha1.HandlerHTTP })
+				w.listPods()
+			}
+			uid := w.runJob(c.spec)
+			w.finish(uid, 0, c.result)
+			w.live(time.Second)
+			if s := w.status(uid); s.State != v1alpha1.JobFailed || s.Message != c.want || s.Result.Message != c.want {
+				t.Errorf("stored: %s, want %q", describeStatus(s), c.want)
+			}
+		})
+	}
+}

@@ -344,7 +344,7 @@ func TestWhatAnAgentMeasuresIsBounded(t *testing.T) {
 				if s.StartTime.Time.Before(created) || s.CompletionTime.Time.Before(s.StartTime.Time) || s.CompletionTime.After(w.now) {
 					t.Errorf("started %s, completed %s, of a Job of %s", s.StartTime, s.CompletionTime, created)
 				}
-				if cpu, memory := *s.Usage.CPUMilliseconds, *s.Usage.MaxMemoryBytes; cpu < 0 || memory < 0 || cpu > maxMeasure || memory > maxMeasure {
+				if cpu, memory := *s.Usage.CPUMilliseconds, deref(s.Usage.MaxMemoryBytes); cpu < 0 || memory < 0 || cpu > maxMeasure || memory > maxMeasure {
 					t.Errorf("usage %d, %d", cpu, memory)
 				}
 			})

@@ -213,6 +213,16 @@ func TestTheUsageIsThatOfTheLastTry(t *testing.T) {
 	}
 }
 
+func TestMemoryThatIsNotKnownIsLeftOut(t *testing.T) {
+	w, _ := lone(t)
+	uid := w.runJob()
+	w.finish(uid, 0, Result{Outcome: Exited, CPUTime: time.Second})
+	w.turn()
+	if u := w.status(uid).Usage; *u.CPUMilliseconds != 1000 || u.MaxMemoryBytes != nil {
+		t.Errorf("usage %+v", u)
+	}
+}
+
 func TestASuccessAfterAFailureIsASuccess(t *testing.T) {
 	w, _, uid := failing(t)
 	w.live(11 * time.Second)

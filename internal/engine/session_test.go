@@ -297,3 +297,21 @@ func TestAWorkerThatInterruptsWhatItIsSentRests(t *testing.T) {
 		}
 	}
 }
+
+func TestTheTroubleOfAWorkerIsTold(t *testing.T) {
+	w, p := lone(t)
+	for _, trouble := range []string{"full", "read-only", ""} {
+		before := w.changes
+		p.trouble = trouble
+		w.report(p)
+		if got := w.snapshot(p); got.Unavailable != trouble || got.Draining != (trouble != "") || w.changes == before {
+			t.Errorf("the worker is %+v, want it in trouble: %q, and its pool told", got, trouble)
+		}
+	}
+	p.trouble = "full"
+	w.lead()
+	w.connect(p)
+	if got := w.snapshot(p); got.Unavailable != "full" {
+		t.Errorf("the next leader sees %+v", got)
+	}
+}

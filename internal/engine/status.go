@@ -245,7 +245,10 @@ func (j *job) noteUsage(r Result) {
 		cpu = sum(cpu, deref(before.CPUMilliseconds))
 		memory = max(memory, deref(before.MaxMemoryBytes))
 	}
-	j.object.Status.Usage = &v1alpha1.JobUsage{CPUMilliseconds: &cpu, MaxMemoryBytes: &memory}
+	j.object.Status.Usage = &v1alpha1.JobUsage{CPUMilliseconds: &cpu}
+	if memory > 0 {
+		j.object.Status.Usage.MaxMemoryBytes = &memory
+	}
 }
 
 // noteCutOff brings the status in line with an attempt that was cut off.

@@ -191,6 +191,8 @@ type PodSnapshot struct {
 	Spent bool
 	// ResetFailure is why a reset has failed there, for people; empty if none has. It is spent then.
 	ResetFailure string
+	// Trouble is why its agent can take nothing until somebody helps it, for people; empty if it can.
+	Trouble string
 	// Lost: it had no session for longer than a worker is waited for, and should be given up.
 	Lost bool
 }
@@ -375,7 +377,10 @@ type Result struct {
 	Output               string
 	StartedAgo, EndedAgo time.Duration
 	CPUTime              time.Duration
-	MaxMemoryBytes       int64
+	// MaxMemoryBytes is 0 if it is not known.
+	MaxMemoryBytes int64
+	// Signal that has ended the process, 0 if it ended by itself. The agents of the version before do not tell.
+	Signal int32
 	// HTTPStatus of the answer to a request; 0 if there was none.
 	HTTPStatus int32
 	// Proven is as in Running.

@@ -44,16 +44,25 @@ func (t *task) verdict(r Result) *failure {
 	case Exited, Killed, Interrupted:
 	}
 	switch {
-	case r.ExitCode > 128:
+	case r.Signal != 0:
 		return &failure{
 			reason: v1alpha1.ReasonExitCode, exitCode: r.ExitCode,
-			message: fmt.Sprintf("The command was ended by signal %d (exit code %d).", r.ExitCode-128, r.ExitCode),
+			message: fmt.Sprintf("The command was ended by signal %d (exit code %d).", r.Signal, r.ExitCode),
+		}
+	case r.ExitCode > 128 && r.ExitCode <= 128+lastSignal:
+		// A shell ends so when a signal has ended what it ran, and so may any program.
+		return &failure{
+			reason: v1alpha1.ReasonExitCode, exitCode: r.ExitCode,
+			message: fmt.Sprintf("The command ended with exit code %d, which often stands for signal %d.", r.ExitCode, r.ExitCode-128),
 		}
 	case r.ExitCode != 0:
 		return &failure{reason: v1alpha1.ReasonExitCode, exitCode: r.ExitCode, message: fmt.Sprintf("The command ended with exit code %d.", r.ExitCode)}
 	}
 	return nil
 }
+
+// lastSignal is the highest number of a signal.
+const lastSignal = 64
 
 func deadlineExceeded(j *job) *failure {
 	return &failure{
@@ -73,7 +82,7 @@ func answerVerdict(r Result) *failure {
 	case status/100 == 2:
 		return nil
 	case status == 0:
-		f.message = "There was no answer: " + r.Message
+		f.message = "The request has failed: " + r.Message
 	}
 	return f
 }

@@ -103,6 +103,8 @@ type simPod struct {
 	// and failure why a reset has failed.
 	resets, known int
 	failure       string
+	// trouble is why it takes nothing for now.
+	trouble string
 	// assigned and kills are what the agent was ever told to start, and to end.
 	assigned []Assignment
 	kills    []Kill
@@ -494,7 +496,7 @@ func (w *world) connect(p *simPod) {
 	s := &simSession{pod: p.uid, sent: w.sent, world: w, unfit: p.failure != ""}
 	if err := w.engine.Connect(s, Hello{
 		Pool: poolKey, PoolUID: w.config.UID, Pod: p.uid, PodName: string(p.uid), Instance: fmt.Sprint(p.instance),
-		Running: w.runningOf(p), Results: w.resultsOf(p, p.results), Draining: p.terminating || p.failure != "",
+		Running: w.runningOf(p), Results: w.resultsOf(p, p.results), Draining: p.terminating || p.failure != "" || p.trouble != "", Unavailable: p.trouble,
 		Resets: w.resetsOf(p), Proves: !p.old,
 	}); err != nil {
 		w.t.Fatalf("seed %d: connect: %v", w.seed, err)
@@ -534,7 +536,7 @@ func (w *world) report(p *simPod) {
 	p.reported = len(p.results)
 	p.session.unfit = p.failure != ""
 	w.engine.Report(p.session, Report{
-		Seen: p.seen, Running: w.runningOf(p), Results: results, Draining: p.terminating || p.failure != "", Resets: w.resetsOf(p),
+		Seen: p.seen, Running: w.runningOf(p), Results: results, Draining: p.terminating || p.failure != "" || p.trouble != "", Unavailable: p.trouble, Resets: w.resetsOf(p),
 	})
 }
 

@@ -69,6 +69,7 @@ func becomeWorker(c *corev1.Container, pod *metav1.ObjectMeta, pool *v1alpha1.Wo
 		c.Env = append(c.Env, slotsVariable(pool))
 		c.Args = append(c.Args, "--hide="+envSlots)
 	}
+	c.TerminationMessagePath = "" // the default, where the agent writes
 	c.VolumeMounts = append(c.VolumeMounts, agentMounts()...)
 	c.StartupProbe = startupProbe()
 }

@@ -104,6 +104,14 @@ func TestPodKeepsWhatTheTemplateDecides(t *testing.T) {
 	g.Expect(pod.Spec.Containers[0].SecurityContext).To(Equal(&corev1.SecurityContext{RunAsUser: new(int64(0))}))
 }
 
+// The agent does not know another one.
+func TestTheAgentsTerminationLogIsAtItsDefault(t *testing.T) {
+	g := NewWithT(t)
+	elsewhere := func(s *v1alpha1.WorkerPoolSpec) { s.Template.Spec.Containers[0].TerminationMessagePath = "/elsewhere" }
+	g.Expect(Pod(plain(elsewhere), 0, agent).Spec.Containers[0].TerminationMessagePath).To(BeEmpty())
+	g.Expect(Pod(plain(elsewhere, serving), 0, agent).Spec.Containers[0].TerminationMessagePath).To(Equal("/elsewhere"), "it is the server's")
+}
+
 func TestOurContainersAreNeverRoot(t *testing.T) {
 	g := NewWithT(t)
 	user := func(pod *corev1.PodSecurityContext) *int64 { return agentSecurity(pod).RunAsUser }

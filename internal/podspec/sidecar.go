@@ -54,9 +54,11 @@ func sidecar(pod *corev1.Pod, job *corev1.Container, pool *v1alpha1.WorkerPool, 
 			"--http-port="+strconv.Itoa(int(httpPort(pool))),
 			"--health-address=:"+strconv.Itoa(int(port)),
 			"--drain-socket="+drainSocket,
+			"--pod-ips=$("+envPodIPs+")",
 		),
 		Env: []corev1.EnvVar{
 			{Name: envContainer, Value: job.Name},
+			{Name: envPodIPs, ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: "status.podIPs"}}},
 			slotsVariable(pool),
 			// Garbage is collected sooner rather than the container ended.
 			{Name: "GOMEMLIMIT", Value: fmt.Sprintf("%dMiB", memory*9/10/mebibyte)},

@@ -13,6 +13,8 @@ import (
 const (
 	// envSlots tells operators before slotsFlag, and of their pods this one, how many jobs the agent runs at once.
 	envSlots = "WORKERPOOL_SLOTS"
+	// envPodIPs of a sidecar are the pod's addresses, for an argument.
+	envPodIPs = "WORKERPOOL_POD_IPS"
 	// envContainer of a sidecar is the name of the job container. The agent does not look at it.
 	envContainer = "WORKERPOOL_CONTAINER"
 )

@@ -99,9 +99,6 @@ func TestWorkerPoolIsRefused(t *testing.T) {
 		"default files":        {pool().Defaults(v1alpha1.JobDefaults{Resources: &v1alpha1.JobResources{Files: new(int32(3))}}), "spec.jobDefaults.resources.files in body should be greater than or equal to 4"},
 		"no limits":            {with(func(s *v1alpha1.WorkerPoolSpec) { s.Limits = &v1alpha1.PoolLimits{} }), "spec.limits in body should have at least 1 properties"},
 		"limit of 0 cpu":       {with(func(s *v1alpha1.WorkerPoolSpec) { s.Limits = &v1alpha1.PoolLimits{CPU: new(resource.MustParse("0"))} }), cpu},
-		"limit of half a byte": {with(func(s *v1alpha1.WorkerPoolSpec) {
-			s.Limits = &v1alpha1.PoolLimits{Memory: new(resource.MustParse("500m"))}
-		}), "memory must be a whole number of bytes above 0"},
 		"limit of 0 files":     {with(func(s *v1alpha1.WorkerPoolSpec) { s.Limits = &v1alpha1.PoolLimits{Files: new(int32(0))} }), "spec.limits.files in body should be greater than or equal to 1"},
 		"no update":            {with(func(s *v1alpha1.WorkerPoolSpec) { s.Update = update(0, 0) }), "maxSurge and maxUnavailable may not both be 0: no worker could be replaced"},
 		"negative surge":       {with(func(s *v1alpha1.WorkerPoolSpec) { s.Update = update(-1, 1) }), "spec.update.maxSurge in body should be greater than or equal to 0"},

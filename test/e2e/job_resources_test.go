@@ -98,8 +98,8 @@ func TestTheJobFurthestOverItsShareIsOOMKilled(t *testing.T) {
 
 func TestUsageIsReported(t *testing.T) {
 	f := setup(t)
-	f.create(f.pool().Obj(), f.job("busy", `i=0; while test $i -lt 300000; do i=$((i+1)); done`).Obj())
+	f.create(f.pool().Obj(), f.job("busy", `x=$(head -c 40000000 /dev/zero | tr "\0" x); echo ${#x}`).Obj())
 	job := f.awaitJob("busy", inState(v1alpha1.JobSucceeded, ""))
 	f.Expect(*job.Status.Usage.CPUMilliseconds).To(BeNumerically(">", 10))
-	f.Expect(*job.Status.Usage.MaxMemoryBytes).To(BeNumerically(">", 100_000))
+	f.Expect(*job.Status.Usage.MaxMemoryBytes).To(BeNumerically(">", 40_000_000))
 }

@@ -651,7 +651,7 @@ type Result struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Token   *Token                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
 	Outcome Outcome                `protobuf:"varint,2,opt,name=outcome,proto3,enum=workerpool.dispatch.v1.Outcome" json:"outcome,omitempty"`
-	// Exit code; 128 and the signal's number where a signal ended the process.
+	// Exit code; 128 and the signal's number where a signal ended the process. A program can end with such a code, too.
 	ExitCode int32 `protobuf:"varint,3,opt,name=exit_code,json=exitCode,proto3" json:"exit_code,omitempty"`
 	// What the system said, at most 1,024 bytes.
 	Message string `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`
@@ -662,12 +662,14 @@ type Result struct {
 	EndedAgo   *durationpb.Duration `protobuf:"bytes,7,opt,name=ended_ago,json=endedAgo,proto3" json:"ended_ago,omitempty"`
 	// Processor time used by the process and its children that were waited for.
 	CpuTime *durationpb.Duration `protobuf:"bytes,8,opt,name=cpu_time,json=cpuTime,proto3" json:"cpu_time,omitempty"`
-	// Largest resident set of one of them, in bytes.
+	// Largest resident set of one of them, in bytes; 0 if it is not known.
 	MaxMemoryBytes int64 `protobuf:"varint,9,opt,name=max_memory_bytes,json=maxMemoryBytes,proto3" json:"max_memory_bytes,omitempty"`
 	// Name of the Job, as in the assignment.
 	JobName string `protobuf:"bytes,10,opt,name=job_name,json=jobName,proto3" json:"job_name,omitempty"`
 	// Status of the answer to an HTTP request.
-	HttpStatus    int32 `protobuf:"varint,11,opt,name=http_status,json=httpStatus,proto3" json:"http_status,omitempty"`
+	HttpStatus int32 `protobuf:"varint,11,opt,name=http_status,json=httpStatus,proto3" json:"http_status,omitempty"`
+	// Number of the signal that ended the process, 0 if it ended by itself.
+	Signal        int32 `protobuf:"varint,12,opt,name=signal,proto3" json:"signal,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -775,6 +777,13 @@ func (x *Result) GetJobName() string {
 func (x *Result) GetHttpStatus() int32 {
 	if x != nil {
 		return x.HttpStatus
+	}
+	return 0
+}
+
+func (x *Result) GetSignal() int32 {
+	if x != nil {
+		return x.Signal
 	}
 	return 0
 }
@@ -1383,7 +1392,7 @@ const file_internal_dispatch_dispatchpb_dispatch_proto_rawDesc = "" +
 	"startedAgo\x12\x19\n" +
 	"\bjob_name\x18\x03 \x01(\tR\ajobName\x12!\n" +
 	"\fmemory_bytes\x18\x04 \x01(\x03R\vmemoryBytes\x12\x18\n" +
-	"\apending\x18\x05 \x01(\bR\apending\"\xd7\x03\n" +
+	"\apending\x18\x05 \x01(\bR\apending\"\xef\x03\n" +
 	"\x06Result\x123\n" +
 	"\x05token\x18\x01 \x01(\v2\x1d.workerpool.dispatch.v1.TokenR\x05token\x129\n" +
 	"\aoutcome\x18\x02 \x01(\x0e2\x1f.workerpool.dispatch.v1.OutcomeR\aoutcome\x12\x1b\n" +
@@ -1398,7 +1407,8 @@ const file_internal_dispatch_dispatchpb_dispatch_proto_rawDesc = "" +
 	"\bjob_name\x18\n" +
 	" \x01(\tR\ajobName\x12\x1f\n" +
 	"\vhttp_status\x18\v \x01(\x05R\n" +
-	"httpStatus\"\xd6\x02\n" +
+	"httpStatus\x12\x16\n" +
+	"\x06signal\x18\f \x01(\x05R\x06signal\"\xd6\x02\n" +
 	"\x0fOperatorMessage\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x129\n" +
 	"\awelcome\x18\x02 \x01(\v2\x1f.workerpool.dispatch.v1.WelcomeR\awelcome\x12D\n" +
