@@ -18,7 +18,7 @@ node2() {
   [[ -e $node2_state ]] || die "there is no second node; 'make cluster-up NODES=2' makes it"
   lock "$state_lock" 900
   case $1 in
-    off) node2_unplug && node2_kill ;;
+    off) node2_kill ;;
     on) node2_on ;;
     cut) node2_unplug ;;
     join) node2_plug ;;
@@ -115,9 +115,11 @@ node2_pids() {
   done
 }
 
-# node2_kill ends all of the node at once, and with its processes go its mounts and its network.
+# node2_kill ends all of the node at once, and its mounts go with its processes. Its network would stay until the kernel has
+# given up the last connection, so the cable goes first; nobody is told of an end.
 node2_kill() {
   local pids
+  ip link delete "$node2_cable" 2>/dev/null || true
   pids=$(node2_pids)
   # shellcheck disable=SC2086 # a list of numbers
   [[ -z $pids ]] || kill -KILL $pids 2>/dev/null || true
