@@ -242,6 +242,13 @@ check 'its pods are started again' far_is_up_again
 check 'its pods can be reached' serves far
 check 'one node' ./cluster.sh up
 check 'nothing of the second is left' no_node2
+for after in 0.2 0.5 1 2; do
+  NODES=2 half_up "$after" 2>/dev/null
+  check "two nodes after an up that was killed after $after s" env NODES=2 ./cluster.sh up
+  check 'pods run on the second' pods_on_node2
+  check 'one node' ./cluster.sh up
+  check 'nothing of the second is left' no_node2
+done
 check 'two nodes again' env NODES=2 ./cluster.sh up
 check 'pods run on the second' pods_on_node2
 check 'kill -9 of all' kill_all

@@ -51,16 +51,9 @@ type record struct {
 func onNodes(t *testing.T) *nodes {
 	t.Helper()
 	f := newFixture(t, "privileged") // for the folder of the machine
-	records, err := os.MkdirTemp("", "workerpool-nodes-")
-	f.Expect(err).NotTo(HaveOccurred())
-	f.Expect(os.Chmod(records, 0o777)).To(Succeed()) //nolint:gosec // the workers are another user
-	n := &nodes{f, records}
-	t.Cleanup(func() {
-		n.mend()
-		if err := os.RemoveAll(records); err != nil {
-			t.Error(err)
-		}
-	})
+	n := &nodes{f, t.TempDir()}
+	f.Expect(os.Chmod(n.records, 0o777)).To(Succeed()) // the workers are another user
+	t.Cleanup(n.mend)
 	n.mend()
 	return n
 }
@@ -69,7 +62,7 @@ func onNodes(t *testing.T) *nodes {
 func (n *nodes) cluster(args ...string) time.Time {
 	n.t.Helper()
 	at := time.Now()
-	out, err := exec.Command("../../hack/cluster/cluster.sh", args...).CombinedOutput() //nolint:gosec // the arguments are the tests'
+	out, err := exec.Command("../../hack/cluster/cluster.sh", args...).CombinedOutput()
 	if err != nil {
 		n.t.Errorf("cluster.sh %v: %v\n%s", args, err, out)
 	}
@@ -92,7 +85,7 @@ func (n *nodes) mend() {
 // outOfService is the taint by which an administrator says that a node has no power.
 const outOfService = "node.kubernetes.io/out-of-service"
 
-// onNode is a pool whose workers are on this node for as long as it takes pods, and can write records.
+// poolOn is a pool whose workers are on this node for as long as it takes pods.
 func (n *nodes) poolOn(node string) *testutil.PoolBuilder {
 	return n.pool().Template(func(t *corev1.PodTemplateSpec) {
 		t.Spec.Affinity = &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{
@@ -105,6 +98,7 @@ func (n *nodes) poolOn(node string) *testutil.PoolBuilder {
 	})
 }
 
+// pool is one whose workers can write records, on any node.
 func (n *nodes) pool() *testutil.PoolBuilder {
 	return n.fixture.pool().Template(func(t *corev1.PodTemplateSpec) {
 		t.Spec.Volumes = []corev1.Volume{{Name: "records", VolumeSource: corev1.VolumeSource{
@@ -137,7 +131,7 @@ func (n *nodes) recorded(name string) *testutil.JobBuilder {
 func (n *nodes) end(job string) {
 	n.t.Helper()
 	n.Expect(os.WriteFile(filepath.Join(n.records, job+".told"), nil, 0o600)).To(Succeed())
-	n.Expect(os.Chmod(filepath.Join(n.records, job+".told"), 0o644)).To(Succeed()) //nolint:gosec // for the workers
+	n.Expect(os.Chmod(filepath.Join(n.records, job+".told"), 0o644)).To(Succeed())
 }
 
 // processes of a Job, in the order in which they began.

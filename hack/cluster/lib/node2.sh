@@ -38,7 +38,12 @@ node2_up() {
 
 # node2_mend has the node run and reach the cluster.
 node2_mend() {
-  if [[ -z $(node2_pids) ]]; then node2_on; else node2_plug; fi
+  if node2_is_whole; then
+    node2_plug
+  else
+    node2_kill
+    node2_on
+  fi
   poll 60 node2_is_ready || die "the second node is not ready; its logs are in $node2_state/log"
 }
 
@@ -88,6 +93,9 @@ node2_on() {
   node2_copy_images
   touch "$node2_state/has-images"
 }
+
+# node2_is_whole: the node is on, and whoever started it has brought that to its end.
+node2_is_whole() { [[ -n $(node2_pids) && -e $node2_state/has-images ]] && ip link show "$node2_cable" >/dev/null 2>&1; }
 
 has_own_network() { [[ $(readlink "/proc/$1/ns/net") != "$(readlink /proc/self/ns/net)" ]]; }
 

@@ -87,7 +87,7 @@ prepare() {
   mv "$state"/{coredns,kubelet-api}.yaml "$state/manifests/"
 }
 
-configuration_fingerprint() { cat "$here"/{source,lib,kubernetes,coredns}/*.* | sha256sum; }
+configuration_fingerprint() { cat "$here"/{source,lib,kubernetes,coredns,node2}/*.* | sha256sum; }
 is_ours() { [[ $(configuration_fingerprint) == "$(cat "$state/made-from")" ]]; }
 
 # render FILE [FLAG...] fills in a template for the first node; sed's flags come before that.
@@ -292,7 +292,9 @@ source_mend() {
   for name in containerd etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy; do
     if has_ended "$name"; then source_restart "$name"; fi
   done
-  [[ ! -e $node2_state ]] || node2_mend
+  [[ -e $node2_state/kubelet.conf ]] || return 0
+  lock "$state_lock" 900
+  node2_mend
 }
 
 ctr_k8s() { ctr --address "$state/containerd/containerd.sock" --namespace k8s.io "$@"; }
