@@ -129,8 +129,18 @@ else
 	@$(MAKE) cluster-up || { echo 'test-e2e: no cluster can be started here; E2E=0 leaves these tests out.' >&2; exit 1; }
 	@$(MAKE) deploy
 	@env=$$($(MAKE) -s cluster-env); eval "$$env"; set -x; \
-	go test -count=1 -timeout=30m -parallel=6 ./test/e2e/...
+	go test -count=1 -timeout=30m -parallel=6 -skip='^TestNodes' ./test/e2e/...
 endif
+
+# The operator is deployed before there is a second node, so its replicas begin on the first.
+.PHONY: test-nodes
+test-nodes: ## Take power and network from a second node under Jobs, and drain it; ten minutes; needs a cluster built from source.
+	@$(MAKE) cluster-up NODES=1
+	@$(MAKE) deploy
+	@$(MAKE) cluster-up NODES=2
+	@env=$$($(MAKE) -s cluster-env); eval "$$env"; set -x; failed=0; \
+	go test -count=1 -timeout=30m -v -run='^TestNodes' ./test/e2e/ || failed=1; \
+	$(MAKE) cluster-up NODES=1; exit $$failed
 
 # What the cluster's own daemons and the network can stand is for `chaos`; three minutes of it are part of the tests.
 .PHONY: test-chaos
@@ -197,6 +207,7 @@ soak: ## Run what takes longer than a test should: more seeds, fuzzing, ten time
 	go test -count=1 -timeout=60m ./test/simulation -run TestSimulation -sim.seeds=200000
 	FUZZTOTAL=3600 $(MAKE) fuzz
 	@$(MAKE) test-isolation
+	@$(MAKE) test-nodes
 	KUBEBUILDER_ASSETS=$$($(MAKE) -s envtest-assets); export KUBEBUILDER_ASSETS; \
 	go test -count=1 -timeout=60m ./test/crd -run TestWhatIsTakenCanBeDecoded -crd.objects=100000
 	@$(MAKE) test-faults FAULTS='-timeout=60m -faults.all'

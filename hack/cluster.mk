@@ -1,11 +1,12 @@
-# Targets of the cluster: see hack/cluster/cluster.sh. CLUSTER=current, kind or source says which; IMAGE names the operator's image.
+# Targets of the cluster: see hack/cluster/cluster.sh. CLUSTER=current, kind or source says which; IMAGE names the operator's image;
+# NODES=2 gives a cluster from source a second node.
 
-cluster := IMAGE='$(IMAGE)' CLUSTER='$(CLUSTER)' hack/cluster/cluster.sh
+cluster := IMAGE='$(IMAGE)' CLUSTER='$(CLUSTER)' NODES='$(NODES)' hack/cluster/cluster.sh
 
 ##@ Cluster
 
 .PHONY: cluster-up
-cluster-up: ## Start a cluster, or do nothing if it runs; CLUSTER=current, kind or source says which.
+cluster-up: ## Start a cluster, or do nothing if it runs; CLUSTER=current, kind or source says which, NODES=2 gives it two nodes.
 	@$(cluster) up
 
 .PHONY: cluster-down

@@ -10,6 +10,8 @@
 #   kill NAME        SIGKILL one of the cluster's daemons, as etcd or kubelet (source only)
 #   restart NAME     end it if it runs, start it with the same flags, and wait until it serves (source only)
 #   mend             start those that do not run (source only)
+#   node2 VERB       what becomes of the second node: off, as if it lost power; on again; cut from the network; join it again
+#                    (source only)
 #   ctr ARG...       containerd's own client, on the cluster's containerd (source only)
 #   load REF TAR     give an image archive to the cluster's node
 #   program REF FILE make an image of one static program, load it, and print its reference, with a digest appended
@@ -24,6 +26,7 @@
 # Environment:
 #   CLUSTER            current: the one your kubectl talks to; kind; source: built from Go modules, on this machine, as
 #                      root. Unset: kind if Docker answers and kind is installed, else source
+#   NODES              1 (the default) or 2: up sees to it that the cluster has so many nodes. Two only from source
 #   IMAGE              the operator's image, if not the one that config/default names
 #   WORKERPOOL_CACHE   where built programs are kept (default: workerpool in the user's cache folder)
 #
@@ -48,6 +51,8 @@ readonly cni_plugins=/usr/lib/cni
 readonly node_interface=workerpool0
 readonly node_ip=198.18.0.1
 readonly pod_cidr=198.18.0.0/16
+readonly node_cidr=198.18.0.0/17
+readonly first_pod=198.18.0.10
 readonly service_cidr=198.19.0.0/16
 readonly dns_ip=198.19.0.10
 
@@ -57,15 +62,18 @@ source "$here/lib/build.sh"
 source "$here/lib/image.sh"
 source "$here/lib/sweep.sh"
 source "$here/lib/source.sh"
+source "$here/lib/node2.sh"
 source "$here/lib/kind.sh"
 source "$here/lib/deploy.sh"
 
 image=${IMAGE:-$default_image}
+nodes=${NODES:-1}
 
 # For what is not to outlive this program.
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-readonly image work
+readonly image nodes work
+[[ $nodes == [12] ]] || die "NODES=$nodes: a cluster has 1 or 2"
 
 # choose_provider sets $provider, and says which and why.
 choose_provider() {
@@ -120,6 +128,7 @@ main() {
   case $command in
     up | down | status)
       say "using CLUSTER=$provider: $reason"
+      [[ $nodes == 1 || $provider == source ]] || die "only a cluster built from source can be given a second node: CLUSTER=source"
       "${provider}_$command"
       ;;
     env) print_env ;;
@@ -131,6 +140,7 @@ main() {
     kill) source_kill "${1:?NAME}" ;;
     restart) source_restart "${1:?NAME}" ;;
     mend) source_mend ;;
+    node2) node2 "${1:?VERB}" ;;
     ctr)
       [[ $provider == source ]] || die "only a cluster built from source has a containerd of its own"
       ctr_k8s "$@"

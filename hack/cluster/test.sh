@@ -23,7 +23,7 @@ check() {
   fi
 }
 
-cluster_pids() { pgrep -f "$state/"; }
+cluster_pids() { pgrep -f "$state(/|-node2)"; }
 
 kill_all() {
   local pids
@@ -156,6 +156,44 @@ forward_nothing() {
 }
 our_forward_rules_are_gone() { ! nft list chain ip filter FORWARD | grep workerpool; }
 
+nodes_ready() { [[ $(kubectl get nodes -o jsonpath='{range .items[*]}{.metadata.name}={.status.conditions[?(@.type=="Ready")].status} {end}') == "$* " ]]; }
+
+pods_on_node2() {
+  kubectl apply -f - <<'PODS'
+apiVersion: v1
+kind: Pod
+metadata: {name: far, labels: {app: far}}
+spec:
+  nodeName: node2
+  containers:
+    - name: server
+      image: localhost/workerpool/busybox:1
+      args: [-c, 'echo served >/tmp/index.html; exec httpd -f -p 8080 -h /tmp']
+      readinessProbe: {httpGet: {port: 8080}, periodSeconds: 1}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: far}
+spec:
+  selector: {app: far}
+  ports: [{port: 80, targetPort: 8080}]
+PODS
+  kubectl wait --for=condition=Ready pod/far --timeout=60s
+}
+in_far_pod() { kubectl exec far -- "$@"; }
+far_is_up_again() { kubectl wait --for=jsonpath='{.status.containerStatuses[0].restartCount}'=1 --for=condition=Ready pod/far --timeout=60s; }
+image_is_on_both() {
+  local ref
+  ref=$(./cluster.sh program localhost/workerpool/test:1 "$(command -v busybox)")
+  kubectl run other --image="$ref" --image-pull-policy=Never --overrides='{"spec":{"nodeName":"node2"}}' --restart=Never --command -- /busybox true
+  kubectl wait --for=jsonpath='{.status.phase}'=Succeeded pod/other --timeout=60s
+}
+zones() { [[ $(kubectl get nodes -o jsonpath='{.items[*].metadata.labels.topology\.kubernetes\.io/zone}') == "zone-1 zone-2" ]]; }
+# The API server believes in a node for about 50 seconds.
+is_missed() { kubectl wait --for=jsonpath='{.status.conditions[?(@.type=="Ready")].status}'=Unknown node/node2 --timeout=90s; }
+no_process_of_node2() { ! pgrep -f "$state-node2"; }
+no_node2() { nodes_ready node1=True && no_process_of_node2 && [[ ! -e $state-node2 ]] && ! ip link show workerpool2 && ! kubectl get pod far; }
+
 half_up() {
   ./cluster.sh up &
   local up=$!
@@ -184,6 +222,35 @@ check 'a Service by its address' serves "$(kubectl get service server -o jsonpat
 check 'a Service from its own pod' serves_itself
 check 'a memory limit binds' memory_limit_binds
 check 'the audit log' audit_log_has_exec
+check 'an unknown number of nodes is named' fails_with NODES=3 env NODES=3 ./cluster.sh up
+check 'a second node' env NODES=2 ./cluster.sh up
+check 'two nodes are ready' nodes_ready node1=True node2=True
+check 'each node has its zone' zones
+check 'pods run on the second' pods_on_node2
+check 'a Service whose pod is on the other node' serves far
+check 'a Service, DNS and the way back from there' in_far_pod timeout 5 wget -qO- http://server
+check 'the images of both nodes are the same' image_is_on_both
+check 'the second node is cut off' ./cluster.sh node2 cut
+check 'its pods cannot be reached' fails_with 'exit code' in_pod timeout 1 wget -qO- http://far
+check 'it joins again' ./cluster.sh node2 join
+check 'its pods can be reached' serves far
+check 'the second node loses power' ./cluster.sh node2 off
+check 'nothing of it runs' no_process_of_node2
+check 'it is missed' is_missed
+check 'it is on again' ./cluster.sh mend
+check 'its pods are started again' far_is_up_again
+check 'its pods can be reached' serves far
+check 'one node' ./cluster.sh up
+check 'nothing of the second is left' no_node2
+for after in 0.2 0.5 1 2; do
+  NODES=2 half_up "$after" 2>/dev/null
+  check "two nodes after an up that was killed after $after s" env NODES=2 ./cluster.sh up
+  check 'pods run on the second' pods_on_node2
+  check 'one node' ./cluster.sh up
+  check 'nothing of the second is left' no_node2
+done
+check 'two nodes again' env NODES=2 ./cluster.sh up
+check 'pods run on the second' pods_on_node2
 check 'kill -9 of all' kill_all
 check 'up after that' ./cluster.sh up
 check 'pods run' pods
@@ -194,6 +261,10 @@ for after in 0.2 1 2; do
 done
 check 'kill -9 of all' kill_all
 check 'down after that' ./cluster.sh down
+check 'down leaves nothing' nothing_left
+check 'two nodes at once' env NODES=2 ./cluster.sh up
+check 'pods run on the second' pods_on_node2
+check 'down' ./cluster.sh down
 check 'down leaves nothing' nothing_left
 for after in 0.5 2 8; do
   half_up "$after" 2>/dev/null

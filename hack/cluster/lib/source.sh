@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# The cluster built from source: one node, on this machine, with all of its state below $state.
+# The cluster built from source: one node, on this machine, with all of its state below $state. A second one is in node2.sh.
 
 readonly node_name=node1
 
@@ -13,6 +13,7 @@ source_up() {
   if source_healthy; then
     is_ours || say "it was made from other files than this checkout has: 'make cluster-down' first would renew it"
     say "already up, with Kubernetes $(cat "$state/version")"
+    has_nodes
     return
   fi
   clear_remnants
@@ -22,6 +23,15 @@ source_up() {
   prepare
   start_all
   say "up after $((SECONDS - start)) s, with Kubernetes $kubernetes_version"
+  has_nodes
+}
+
+# has_nodes: that there are as many as NODES says.
+has_nodes() {
+  case $nodes in
+    1) [[ ! -e $node2_state ]] || node2_remove ;;
+    2) node2_up ;;
+  esac
 }
 
 source_down() {
@@ -77,9 +87,11 @@ prepare() {
   mv "$state"/{coredns,kubelet-api}.yaml "$state/manifests/"
 }
 
-configuration_fingerprint() { cat "$here"/{source,lib,kubernetes,coredns}/*.* | sha256sum; }
+configuration_fingerprint() { cat "$here"/{source,lib,kubernetes,coredns,node2}/*.* | sha256sum; }
 is_ours() { [[ $(configuration_fingerprint) == "$(cat "$state/made-from")" ]]; }
 
+# render FILE [FLAG...] fills in a template for the first node; sed's flags come before that.
+#
 # cgroup v1 needs kubelet's consent; without CAP_SYS_RESOURCE (bit 24) neither kubelet nor containerd may lower an
 # oom_score_adj or raise limits.
 render() {
@@ -87,8 +99,8 @@ render() {
   [[ $(stat -fc %T /sys/fs/cgroup) == cgroup2fs ]] || cgroup_v1=true
   (((0x$(awk '/^CapEff/ { print $2 }' /proc/self/status) >> 24) & 1)) || restricted=true
   [[ $(stat -fc %T "$state") != overlayfs ]] || snapshotter=native
-  sed -e "s|@STATE@|$state|g" -e "s|@NAME@|$name_of_all|g" -e "s|@NODE_IP@|$node_ip|g" -e "s|@NODE_NAME@|$node_name|g" \
-    -e "s|@POD_CIDR@|$pod_cidr|g" -e "s|@SERVICE_CIDR@|$service_cidr|g" -e "s|@DNS_IP@|$dns_ip|g" \
+  sed "${@:2}" -e "s|@STATE@|$state|g" -e "s|@NAME@|$name_of_all|g" -e "s|@NODE_IP@|$node_ip|g" -e "s|@NODE_NAME@|$node_name|g" \
+    -e "s|@NODE_CIDR@|$node_cidr|g" -e "s|@FIRST_POD@|$first_pod|g" -e "s|@POD_CIDR@|$pod_cidr|g" -e "s|@SERVICE_CIDR@|$service_cidr|g" -e "s|@DNS_IP@|$dns_ip|g" \
     -e "s|@VERSION@|$kubernetes_version|g" -e "s|@CNI_PLUGINS@|$cni_plugins|g" -e "s|@CGROUP@|$cgroup|g" \
     -e "s|@FAIL_CGROUP_V1@|$([[ $cgroup_v1 == true ]] && echo false || echo true)|g" \
     -e "s|@RESTRICTED@|$restricted|g" -e "s|@SNAPSHOTTER@|$snapshotter|g" \
@@ -215,7 +227,8 @@ start_kube_scheduler() {
 
 start_kubelet() {
   start kubelet --kubeconfig="$state/kubelet.conf" --config="$state/kubelet.yaml" --root-dir="$state/kubelet" \
-    --cert-dir="$state/kubelet/pki" --node-ip="$node_ip" --hostname-override="$node_name"
+    --cert-dir="$state/kubelet/pki" --node-ip="$node_ip" --hostname-override="$node_name" \
+    --node-labels=topology.kubernetes.io/zone=zone-1
 }
 
 start_kube_proxy() { start kube-proxy --config="$state/kube-proxy.yaml"; }
@@ -269,7 +282,8 @@ ports_are_free() {
   for port in $ports; do [[ -z $(ss -Hltn "sport = :$port") ]] || return 1; done
 }
 
-kubelet_answers() { [[ $(kubectl get --raw "/api/v1/nodes/$node_name/proxy/healthz" --request-timeout=5s) == ok ]]; }
+# kubelet_answers [NAME]
+kubelet_answers() { [[ $(kubectl get --raw "/api/v1/nodes/${1:-$node_name}/proxy/healthz" --request-timeout=5s) == ok ]]; }
 
 # source_mend starts what does not run: servers before their clients.
 source_mend() {
@@ -278,13 +292,23 @@ source_mend() {
   for name in containerd etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy; do
     if has_ended "$name"; then source_restart "$name"; fi
   done
+  [[ -e $node2_state/kubelet.conf ]] || return 0
+  lock "$state_lock" 900
+  node2_mend
 }
 
 ctr_k8s() { ctr --address "$state/containerd/containerd.sock" --namespace k8s.io "$@"; }
 
+# A second node that is off gets its images when it is on again.
 import_image() {
-  [[ $(ctr_k8s images ls -q "name==$1") != "$1" ]] || return 0
-  ctr_k8s images import "$2" >/dev/null || die "containerd did not take the image $1"
+  [[ -z $(node2_pids) ]] || import_into node2_ctr "$1" "$2"
+  import_into ctr_k8s "$1" "$2"
+}
+
+# import_into CLIENT REF TAR
+import_into() {
+  [[ $("$1" images ls -q "name==$2") != "$2" ]] || return 0
+  "$1" images import "$3" >/dev/null || die "containerd did not take the image $2"
 }
 
 import_base_images() {
@@ -299,8 +323,9 @@ import_base_images() {
   rm -rf "$images"
 }
 
+# node_is_ready [NAME]
 node_is_ready() {
-  [[ $(kubectl get node "$node_name" -o jsonpath='{.status.conditions[?(@.type=="Ready")].status}') == True ]]
+  [[ $(kubectl get node "${1:-$node_name}" -o jsonpath='{.status.conditions[?(@.type=="Ready")].status}') == True ]]
 }
 
 dns_is_available() {
@@ -325,6 +350,7 @@ source_status() {
     pids=$(pids_of "$name" | xargs)
     printf '%-24s %s\n' "$name" "$([[ -n $pids ]] && echo "running, pid $pids" || echo "not running")"
   done
+  [[ ! -e $node2_state ]] || printf '%-24s %s\n' "$node2_name" "$(node2_status)"
   printf '%-24s %s\n' 'logs' "$state/log/*.log" 'audit log' "$state/log/audit.log" 'kubeconfig' "$KUBECONFIG" 'programs' "$state/bin"
   source_healthy || { say "not healthy; 'make cluster-up' makes it anew"; return 1; }
   kubectl get nodes -o wide

@@ -144,12 +144,14 @@ restore_kernel_settings() {
 leftovers() {
   local name
   for name in $daemons containerd-shim-runc-v2; do pids_of "$name" | sed "s/^/process $name /"; done
+  node2_remnants
   pod_pids | sed 's/^/process of a pod /'
   mounts | sed 's/^/mount /'
   interfaces | sed 's/^/interface /'
   cgroups | sed 's/^/cgroup /'
   { proxy_tables; forward_rules; } | sed 's/^/nftables /'
   outside_files | sed 's/^/file /'
+  [[ ! -e $node2_state ]] || printf 'folder %s\n' "$node2_state"
   [[ ! -e $state ]] || printf 'folder %s\n' "$state"
 }
 
@@ -157,6 +159,8 @@ leftovers() {
 sweep() {
   # If this is cut off, nobody is to take what still runs for a healthy cluster.
   rm -f "$state/kubeconfig"
+  node2_kill
+  node2_forget
   stop_daemons
   poll 10 kill_pods || die "processes of pods do not end: $(pod_pids | xargs)"
   stop containerd-shim-runc-v2
