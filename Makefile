@@ -119,7 +119,7 @@ test-faults: ## Run the operator against an API server that fails at each kind o
 test-process: ## Run operators and agents as processes, and have parts of them fail; also with those of the version before.
 	KUBEBUILDER_ASSETS=$$($(MAKE) -s envtest-assets); export KUBEBUILDER_ASSETS; \
 	PREVIOUS=$$($(MAKE) -s previous); export PREVIOUS; \
-	go test -count=1 -timeout=15m ./test/process/...
+	go test -count=1 -timeout=15m -parallel=4 ./test/process/...
 
 .PHONY: test-e2e
 test-e2e: ## Run the end-to-end tests on a real cluster, which is started if need be.

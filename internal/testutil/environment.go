@@ -64,7 +64,6 @@ func Scheme() *kuberuntime.Scheme {
 // Run starts an environment, stores it in env, runs the tests and stops the environment. It returns
 // the exit code for TestMain, and says on stderr what went wrong.
 func Run(m *testing.M, env **Environment) int {
-	log.SetLogger(errorLogger())
 	e, err := Start()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -87,6 +86,7 @@ func errorLogger() logr.Logger {
 
 // Start starts an environment. It returns ErrNoAssets if the programs are not there.
 func Start() (*Environment, error) {
+	log.SetLogger(errorLogger())
 	for _, program := range []string{"etcd", "kube-apiserver"} {
 		if _, err := os.Stat(filepath.Join(os.Getenv(assetsVariable), program)); os.Getenv(assetsVariable) == "" || err != nil {
 			return nil, ErrNoAssets

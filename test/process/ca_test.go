@@ -19,6 +19,7 @@ const caSecret = "workerpool-ca"
 
 // Each leader makes a serving certificate of its own, so that is another each time too.
 func TestJobsOutliveSuccessionsOfTheCA(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	for _, o := range w.operators {
 		w.startOperator(o, built)

@@ -17,6 +17,7 @@ const (
 )
 
 func TestAWorkerWhoseDiskIsFullTakesNoJobsAndLosesNone(t *testing.T) {
+	t.Parallel()
 	if os.Geteuid() != 0 {
 		t.Skip("a disk of its own for a worker takes root, who may mount one")
 	}

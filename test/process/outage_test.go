@@ -17,6 +17,7 @@ const (
 )
 
 func TestJobsOutliveTheAPIServerAndDispatchResumesWhenItIsBack(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	var kubelets []*kubelet
 	for _, o := range w.operators {

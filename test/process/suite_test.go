@@ -9,8 +9,6 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
-
-	"github.com/workerpool-dev/workerpool/internal/testutil"
 )
 
 const (
@@ -25,11 +23,8 @@ const (
 	previousVariable = "PREVIOUS"
 )
 
-var (
-	env *testutil.Environment
-	// built has the programs of this checkout, previous those of the version before.
-	built, previous programs
-)
+// built has the programs of this checkout, previous those of the version before.
+var built, previous programs
 
 // programs are the operator and the agent of one version.
 type programs struct{ manager, agent string }
@@ -60,7 +55,7 @@ func run(m *testing.M) int {
 		return 1
 	}
 	built = programsIn(folder)
-	return testutil.Run(m, &env)
+	return m.Run()
 }
 
 // soak tells whether there is time for what takes long.

@@ -20,6 +20,7 @@ import (
 // The kubelet renews a token long before its end. It can't while there is no API server, or no way to it: so the
 // agent's may have expired when the operator asks for it again.
 func TestAnAgentWhoseTokenHasExpiredKeepsItsJobsAndComesBackWithAnother(t *testing.T) {
+	t.Parallel()
 	w, leader := worldWithHeldJob(t)
 	k := w.workers[0]
 	k.putToken(k.expiredToken())
@@ -39,6 +40,7 @@ func TestAnAgentWhoseTokenHasExpiredKeepsItsJobsAndComesBackWithAnother(t *testi
 }
 
 func TestATokenThatIsRenewedIsTakenAtTheNextSession(t *testing.T) {
+	t.Parallel()
 	w, leader := worldWithHeldJob(t)
 	k := w.workers[0]
 	k.putToken(k.freshToken())
@@ -53,6 +55,7 @@ func TestATokenThatIsRenewedIsTakenAtTheNextSession(t *testing.T) {
 }
 
 func TestAnAgentThatIsNobodyKillsItsJobsWhichRunAgain(t *testing.T) {
+	t.Parallel()
 	w, leader := worldWithHeldJob(t)
 	k := w.workers[0]
 	k.putToken("of nobody")
@@ -104,13 +107,14 @@ func (k *worker) expiredToken() string {
 		k.w.t.Fatal(err)
 	}
 	signed := parts[0] + "." + base64.RawURLEncoding.EncodeToString(payload)
-	return signed + "." + base64.RawURLEncoding.EncodeToString(sign(k.w.t, signed))
+	return signed + "." + base64.RawURLEncoding.EncodeToString(sign(k.w, signed))
 }
 
 // sign does what the API server does.
-func sign(t *testing.T, text string) []byte {
+func sign(w *world, text string) []byte {
+	t := w.t
 	t.Helper()
-	encoded, err := env.TokenKey()
+	encoded, err := w.env.TokenKey()
 	if err != nil {
 		t.Fatal(err)
 	}

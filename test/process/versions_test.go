@@ -10,6 +10,7 @@ import (
 // The operator is upgraded and rolled back, with Jobs that run all the while: in the end agents of both versions have
 // worked for operators of both.
 func TestJobsOutliveAnUpgradeAndARollback(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	for _, o := range w.operators {
 		w.startOperator(o, previous)

@@ -25,6 +25,7 @@ import (
 // world is one installation: its operators, one pool called demo with workers, and a ledger that Jobs write to.
 type world struct {
 	t      *testing.T
+	env    *testutil.Environment
 	client client.Client
 	// system is the namespace of the operators, namespace that of the pool.
 	system, namespace string
@@ -45,9 +46,18 @@ type operator struct {
 	address, ip string
 }
 
-// newWorld has no operator and no pool yet.
+// newWorld has no operator and no pool yet. Its API server is its own: an installation is not alone beside another.
 func newWorld(t *testing.T) *world {
 	t.Helper()
+	env, err := testutil.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := env.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
 	config := rest.CopyConfig(env.Config)
 	config.QPS = -1
 	c, err := client.New(config, client.Options{Scheme: testutil.Scheme()})
@@ -60,7 +70,7 @@ func newWorld(t *testing.T) *world {
 	}
 	folder := t.TempDir()
 	w := &world{
-		t: t, client: c, system: env.Namespace(t, nil), namespace: env.Namespace(t, nil), link: newLink(t, server.Host),
+		t: t, env: env, client: c, system: env.Namespace(t, nil), namespace: env.Namespace(t, nil), link: newLink(t, server.Host),
 		ledger: filepath.Join(folder, "ledger"), gate: filepath.Join(folder, "gate"),
 	}
 	if err := os.WriteFile(w.ledger, nil, 0o600); err != nil {
@@ -100,8 +110,8 @@ func (w *world) startOperator(o *operator, of programs) {
 func (w *world) kubeconfig() string {
 	w.t.Helper()
 	return simulated.Kubeconfig(w.t, "operator",
-		&clientcmdapi.Cluster{Server: "https://" + w.link.address, CertificateAuthorityData: env.Config.CAData},
-		&clientcmdapi.AuthInfo{ClientCertificateData: env.Config.CertData, ClientKeyData: env.Config.KeyData})
+		&clientcmdapi.Cluster{Server: "https://" + w.link.address, CertificateAuthorityData: w.env.Config.CAData},
+		&clientcmdapi.AuthInfo{ClientCertificateData: w.env.Config.CertData, ClientKeyData: w.env.Config.KeyData})
 }
 
 // leader waits until one of these replicas has published its address, and returns it.
