@@ -35,6 +35,7 @@ func TestNothingIsWrittenOfTheJobsOfAnotherInstallation(t *testing.T) {
 	out := written{jobs: map[string]int{}}
 	eng := engine.New(time.Now, nil, out)
 	eng.Begin(engine.Epoch{LeaseCreated: 1})
+	eng.Loaded()
 	if err := job.Load(t.Context(), c, ours{eng, c, "test"}); err != nil {
 		t.Fatal(err)
 	}

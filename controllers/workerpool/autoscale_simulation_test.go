@@ -73,6 +73,7 @@ func newScaled(t *testing.T, autoscaling v1alpha1.AutoscalingSpec, coldStart tim
 	s.began = s.clock.Now()
 	s.engine = engine.New(s.clock.Now, s.random.Float64, s)
 	s.engine.Begin(engine.Epoch{LeaseCreated: 1})
+	s.engine.Loaded()
 	s.reconciler.engine = InMemory{s.engine}
 	s.scale()
 	return s

@@ -45,6 +45,7 @@ func newWorld(t *testing.T, edits ...func(*engine.PoolConfig)) *world {
 		t.Fatal(err)
 	}
 	w.engine.Begin(engine.Epoch{LeaseCreated: 1})
+	w.engine.Loaded()
 	w.open()
 	return w
 }
