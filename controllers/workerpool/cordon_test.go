@@ -72,8 +72,8 @@ func (s *scaled) wantRuns(names ...string) {
 	}
 }
 
-func notNow(string) (error, bool)  { return errNotNow, false }
-func deleted(string) (error, bool) { return nil, true }
+func notNow(string) (bool, error)  { return false, errNotNow }
+func deleted(string) (bool, error) { return true, nil }
 
 func TestAWorkerServesAgainWhoseDeletionHasFailedAndIsNotWantedAnyMore(t *testing.T) {
 	s := newServing(t, 2)
@@ -141,10 +141,10 @@ func TestAWorkerThatGetsAJobWhenItIsAboutToGoStaysWhileAnotherIsIdle(t *testing.
 func TestAWorkerThatIsAboutToGoGetsNoJobWhileOthersAreDeleted(t *testing.T) {
 	s := newServing(t, 3*removesAtOnce)
 	s.world.scale(1)
-	s.deleting = func(string) (error, bool) {
+	s.deleting = func(string) (bool, error) {
 		s.deleting = deleted
 		s.submit(time.Hour)
-		return nil, true
+		return true, nil
 	}
 	s.settle()
 	s.wantRuns("demo-0")

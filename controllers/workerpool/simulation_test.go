@@ -54,9 +54,9 @@ type world struct {
 	// status is that of the pool as it would be written.
 	status v1alpha1.WorkerPoolStatus
 	// meanwhile is called after a plan, before it is carried out, and deleting with each pod that is to be deleted: what
-	// it returns is the answer, and whether the pod is deleted all the same.
+	// it returns is whether the pod is deleted, and the answer.
 	meanwhile func()
-	deleting  func(name string) (err error, deleted bool)
+	deleting  func(name string) (deleted bool, err error)
 }
 
 func newWorld(t *testing.T, replicas int32) *world {
@@ -66,7 +66,7 @@ func newWorld(t *testing.T, replicas int32) *world {
 		clock: clocktesting.NewFakeClock(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)),
 		pods:  map[string]*corev1.Pod{}, cache: map[string]*corev1.Pod{},
 		uids: map[string]int{}, does: map[types.UID]engine.PodSnapshot{},
-		meanwhile: func() {}, deleting: func(string) (error, bool) { return nil, true },
+		meanwhile: func() {}, deleting: func(string) (bool, error) { return true, nil },
 	}
 	api := &worldClient{world: w}
 	w.reconciler = New(api, api, w, &events.FakeRecorder{}, podspec.Agent{}, w.clock)
@@ -268,7 +268,7 @@ func (w *world) Cordon(victims []engine.Victim) map[types.UID]bool {
 	done, cordoned := map[types.UID]bool{}, map[types.UID]bool{}
 	for _, v := range victims {
 		is, known := w.does[v.Pod]
-		done[v.Pod] = !known || !(v.Idle && is.Busy) && !(v.Lost && !is.Lost)
+		done[v.Pod] = !known || (!v.Idle || !is.Busy) && (!v.Lost || is.Lost)
 		cordoned[v.Pod] = done[v.Pod]
 	}
 	for uid, is := range w.does {
@@ -341,7 +341,7 @@ func (c *worldClient) Delete(_ context.Context, o client.Object, opts ...client.
 	case *options.Preconditions.UID != pod.UID:
 		return apierrors.NewConflict(pods, o.GetName(), fmt.Errorf("the UID is %s", pod.UID))
 	}
-	err, deleted := w.deleting(o.GetName())
+	deleted, err := w.deleting(o.GetName())
 	if deleted {
 		pod = pod.DeepCopy()
 		pod.DeletionTimestamp = new(metav1.NewTime(w.clock.Now()))
@@ -380,14 +380,14 @@ func (w *world) unreliable(random *rand.Rand) {
 			}
 		}
 	}
-	w.deleting = func(string) (error, bool) {
+	w.deleting = func(string) (bool, error) {
 		switch random.IntN(6) {
 		case 0:
-			return errNotNow, false
+			return false, errNotNow
 		case 1:
-			return errNotNow, true
+			return true, errNotNow
 		}
-		return nil, true
+		return true, nil
 	}
 }
 
@@ -432,7 +432,7 @@ func (w *world) step(random *rand.Rand) {
 // finish lets all settle without further faults and checks what is left.
 func (w *world) finish() {
 	w.t.Helper()
-	w.meanwhile, w.deleting = func() {}, func(string) (error, bool) { return nil, true }
+	w.meanwhile, w.deleting = func() {}, deleted
 	want := int(*w.pool.Spec.Replicas)
 	for range 100 {
 		w.clock.Step(time.Minute)

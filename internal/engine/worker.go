@@ -394,7 +394,7 @@ func (w *podWorker) lost() bool {
 }
 
 // is tells whether the worker is as it was thought to be.
-func (w *podWorker) is(v Victim) bool { return !(v.Idle && w.busy()) && !(v.Lost && !w.lost()) }
+func (w *podWorker) is(v Victim) bool { return (!v.Idle || !w.busy()) && (!v.Lost || w.lost()) }
 
 // gone ends a worker whose pod does not exist, or does not run, any more.
 func (w *podWorker) gone() {

@@ -353,6 +353,7 @@ func (op *operator) reconcilePool(t *tenant) {
 	if !ok {
 		return
 	}
+	p.Explain(t.explained, "Why Jobs wait.")
 	snapshot := p.Snapshot()
 	op.buryUnseen(p, snapshot)
 	op.w.checkBusy(op, t, snapshot)

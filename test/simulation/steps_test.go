@@ -2,6 +2,8 @@ package simulation
 
 import (
 	"time"
+
+	"github.com/workerpool-dev/workerpool/api/v1alpha1"
 )
 
 // What can happen next. Each of these is one step, of whom chance says.
@@ -352,7 +354,9 @@ func (w *world) restartSome() {
 }
 
 func (w *world) scale() {
-	w.someTenant().replicas = 1 + w.rng.IntN(4)
+	t := w.someTenant()
+	t.replicas = 1 + w.rng.IntN(4)
+	t.explained = []string{"", "", v1alpha1.ReasonUnschedulable, v1alpha1.ReasonNoWorkers}[w.rng.IntN(4)]
 	for _, op := range w.operators {
 		op.poolChanged = true
 	}

@@ -14,6 +14,8 @@ import (
 type tenant struct {
 	config   engine.PoolConfig
 	replicas int
+	// explained is why its queued Jobs wait, as far as the pool controller says so.
+	explained string
 }
 
 func newTenant(key types.NamespacedName, replicas int) *tenant {
