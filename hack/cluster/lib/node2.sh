@@ -134,30 +134,31 @@ node2_kill() {
   poll 10 node2_is_off || die "the second node does not end: $(node2_remnants | xargs)"
 }
 
+# node2_is_off also removes the node's cgroups, which the kernel allows some time after the last process has ended.
 node2_is_off() {
-  local mount
-  for mount in $(findmnt -rno TARGET -t cgroup,cgroup2); do
-    [[ ! -d $mount/$node2_cgroup ]] || find "$mount/$node2_cgroup" -mindepth 1 -depth -type d -exec rmdir {} + 2>/dev/null || true
-  done
+  local folder
+  for folder in $(node2_cgroups); do find "$folder" -depth -type d -exec rmdir {} + 2>/dev/null || true; done
   [[ -z $(node2_remnants) ]]
+}
+
+node2_cgroups() {
+  local folder
+  for folder in $(cgroups); do
+    [[ ! -d $folder/$node2_name ]] || printf '%s\n' "$folder/$node2_name"
+  done
 }
 
 # node2_remnants is a line for each thing that a node has while it is on.
 node2_remnants() {
-  local mount
   node2_pids | sed 's/^/process of the second node /'
   { ip -o link show "$node2_cable" 2>/dev/null || true; } | sed 's/^/interface of the second node /'
-  for mount in $(findmnt -rno TARGET -t cgroup,cgroup2); do
-    [[ ! -d $mount/$node2_cgroup ]] || find "$mount/$node2_cgroup" -name cgroup.procs -exec cat {} + | sed 's/^/process in the second node /'
-  done
+  node2_cgroups | sed 's/^/cgroup of the second node /'
 }
 
 # node2_forget removes the node's state, once it is off.
 node2_forget() {
-  local mount
   ip route delete "$node2_cidr" dev "$node_interface" 2>/dev/null || true
   ip route delete "$node2_ip/32" dev "$node_interface" 2>/dev/null || true
-  for mount in $(findmnt -rno TARGET -t cgroup,cgroup2); do [[ ! -d $mount/$node2_cgroup ]] || rmdir "$mount/$node2_cgroup"; done
   rm -rf --one-file-system "$node2_state"
 }
 
