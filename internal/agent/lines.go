@@ -21,6 +21,8 @@ const (
 	flushBytes = 32 << 10
 )
 
+var newline = []byte("\n")
+
 var errAbandoned = errors.New("the log has not taken the output in time")
 
 // lineLog writes the lines of all jobs to the container's stdout, as JSON objects of one line. It has
@@ -55,45 +57,67 @@ func newLineHeader(a *pb.Assignment, stream string, reset bool) lineHeader {
 	return append(h, `,"line":`...)
 }
 
-// write takes whole lines, each with its newline or not if it is the last; or, if partial, a piece of a
-// longer line. It blocks while the log does, at most until abandon is closed. A log that can't be
-// written loses lines: jobs run on.
-func (l *lineLog) write(h lineHeader, now time.Time, lines []byte, partial bool, abandon <-chan struct{}) error {
+// record is something to be logged of a stream.
+type record struct {
+	// text is whole lines, each with its newline or not if it is the last; or, if partial, a piece of a longer line.
+	text    []byte
+	partial bool
+	// shared: all lines are in one record.
+	shared bool
+	// skipped, if not 0, is how many bytes of the stream are left out here. There is no text then.
+	skipped int
+}
+
+// write returns how many bytes it has written. It blocks while the log does, at most until abandon is closed. A log that
+// can't be written loses lines: jobs run on.
+func (l *lineLog) write(h lineHeader, now time.Time, r record, abandon <-chan struct{}) (n int, err error) {
 	select {
 	case l.turn <- struct{}{}:
 	case <-abandon:
-		return errAbandoned
+		return 0, errAbandoned
 	}
 	defer func() { <-l.turn }()
-	for len(lines) > 0 {
-		line, rest, _ := bytes.Cut(lines, []byte("\n"))
-		lines = rest
-		l.buf = appendLine(l.buf, h, now, line, partial)
+	if r.skipped > 0 {
+		l.buf = appendRecord(l.buf, h, now, nil, r)
+	}
+	for text := r.text; len(text) > 0; {
+		line := bytes.TrimSuffix(text, newline)
+		if !r.shared {
+			line, text, _ = bytes.Cut(text, newline)
+		} else {
+			text = nil
+		}
+		l.buf = appendRecord(l.buf, h, now, line, r)
 		if len(l.buf) >= flushBytes {
-			l.flush()
+			n += l.flush()
 		}
 	}
-	l.flush()
-	return nil
+	return n + l.flush(), nil
 }
 
-func (l *lineLog) flush() {
+// flush returns how many bytes there were.
+func (l *lineLog) flush() int {
+	n := len(l.buf)
 	_, err := l.w.Write(l.buf)
 	if err != nil && !l.failed {
 		l.log.Error("Cannot write the output of jobs", "error", err)
 	}
 	l.failed = err != nil
 	l.buf = l.buf[:0]
+	return n
 }
 
-func appendLine(buf []byte, h lineHeader, now time.Time, line []byte, partial bool) []byte {
+func appendRecord(buf []byte, h lineHeader, now time.Time, line []byte, r record) []byte {
 	buf = append(buf, `{"time":"`...)
 	buf = now.UTC().AppendFormat(buf, time.RFC3339Nano)
 	buf = append(buf, '"')
 	buf = append(buf, h...)
 	buf = appendString(buf, line)
-	if partial {
+	if r.partial {
 		buf = append(buf, `,"partial":true`...)
+	}
+	if r.skipped > 0 {
+		buf = strconv.AppendInt(append(buf, `,"partial":true,"skipped":`...), int64(r.skipped), 10)
 	}
 	return append(buf, "}\n"...)
 }

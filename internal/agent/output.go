@@ -18,11 +18,15 @@ import (
 const (
 	// tailBytes is how much of an attempt's output is in its result.
 	tailBytes = 4096
-	// outputRate is how much of an attempt's output is taken in a second, in bytes, once outputBurst was at
-	// once: who writes more waits. Without it one that writes as fast as it can has the node busy with its
-	// log, of which little is kept, and its neighbours wait for a processor.
-	outputRate  = 8 << 20
-	outputBurst = 8 << 20
+	// outputBurst is how much an attempt may write into the log at once, and outputRate how much in a second from then on,
+	// in bytes as they are written. More than that nobody keeps: the kubelet's own default is 50 MiB for a container.
+	outputBurst = 32 << 20
+	outputRate  = 4 << 20
+	// ownRecords is how much of the burst may be taken with a record for each line. Short lines become ten times as long by
+	// that, and the container runtime works for each, so of a flood a record has many.
+	ownRecords = 4 << 20
+	// resumeAt is how much must be free again before output is written on that was left out: a flood comes in few stretches.
+	resumeAt = 1 << 20
 	// maxPipe bounds what is still read from a pipe whose writers should be gone, in bytes: more than a
 	// pipe can hold unless somebody writes on.
 	maxPipe = 1 << 20
@@ -112,19 +116,11 @@ func (o *output) finish(limit time.Duration) []byte {
 	return o.tail.bytes()
 }
 
-// pace waits until n more bytes may be taken, or the output is abandoned.
-func (o *output) pace(n int) {
-	wait := o.rate.ReserveN(time.Now(), n).Delay()
-	if wait == 0 {
-		return
-	}
-	turn := time.NewTimer(wait)
-	defer turn.Stop()
-	select {
-	case <-turn.C:
-	case <-o.abandon:
-	}
-}
+// budget is what may be written now, in bytes. Of both streams together.
+func (o *output) budget(now time.Time) int { return int(o.rate.TokensAt(now)) }
+
+// spend takes what was written, or a little more than there is.
+func (o *output) spend(now time.Time, n int) { o.rate.ReserveN(now, min(n, outputBurst)) }
 
 func (o *output) readPipe(pipe *os.File, a *pb.Assignment, stream string) {
 	defer func() {
@@ -158,6 +154,11 @@ type splitter struct {
 	assignment *pb.Assignment
 	stream     string
 	header     lineHeader
+	// skipping: the budget is used up. Then held is what came last, in case that it is the end, and skipped is how much was left
+	// out before that.
+	skipping bool
+	held     record
+	skipped  int
 }
 
 // free is never empty.
@@ -169,10 +170,9 @@ func (s *splitter) took(n int) {
 		return
 	}
 	s.output.tail.write(s.buf[s.used : s.used+n])
-	newline := bytes.LastIndexByte(s.buf[s.used:s.used+n], '\n')
 	whole := 0
-	if newline >= 0 {
-		whole = s.used + newline + 1
+	if last := bytes.LastIndexByte(s.buf[s.used:s.used+n], '\n'); last >= 0 {
+		whole = s.used + last + 1
 	}
 	s.used += n
 	if whole > 0 {
@@ -204,11 +204,12 @@ func (s *splitter) drain(pipe *os.File) {
 	})
 }
 
-// end emits a last line that has no newline.
+// end emits a last line that has no newline, and what is held.
 func (s *splitter) end() {
 	if s.used > 0 {
 		s.emit(s.used, false)
 	}
+	s.resume(time.Now())
 }
 
 // emit logs the first n bytes and moves the rest to the front.
@@ -216,10 +217,53 @@ func (s *splitter) emit(n int, partial bool) {
 	if s.header == nil {
 		s.header = newLineHeader(s.assignment, s.stream, s.output.reset)
 	}
-	s.output.pace(n)
-	// An abandoned attempt has ended: nobody is left to tell.
-	_ = s.output.log.write(s.header, time.Now(), s.buf[:n], partial, s.output.abandon)
+	now := time.Now()
+	budget := s.output.budget(now)
+	r := record{text: s.buf[:n], partial: partial, shared: budget < outputBurst-ownRecords}
+	if budget <= 0 || s.skipping && budget < resumeAt {
+		s.skip(r)
+	} else {
+		s.resume(now)
+		s.write(now, r)
+	}
 	s.used = copy(s.buf, s.buf[n:s.used])
+}
+
+// skip holds a record, and leaves out what was held long enough.
+func (s *splitter) skip(r record) {
+	s.skipping = true
+	r.text = append(s.held.text, r.text...)
+	s.held = r
+	if len(s.held.text) > 2*maxPiece { // seldom, since all of it is moved
+		s.trim()
+	}
+}
+
+// trim leaves out all that is held but the last piece.
+func (s *splitter) trim() {
+	if n := len(s.held.text) - maxPiece; n > 0 {
+		s.skipped += n
+		s.held.text = append(s.held.text[:0], s.held.text[n:]...)
+	}
+}
+
+// resume logs what is held, and before it how much was left out.
+func (s *splitter) resume(now time.Time) {
+	if !s.skipping {
+		return
+	}
+	s.trim()
+	if s.skipped > 0 {
+		s.write(now, record{skipped: s.skipped})
+	}
+	s.write(now, s.held)
+	s.skipping, s.held, s.skipped = false, record{}, 0
+}
+
+func (s *splitter) write(now time.Time, r record) {
+	// An abandoned attempt has ended: nobody is left to tell.
+	n, _ := s.output.log.write(s.header, now, r, s.output.abandon)
+	s.output.spend(now, n)
 }
 
 // pieceLength is len(p), or less so that no character is cut in two.

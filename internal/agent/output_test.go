@@ -34,6 +34,7 @@ type logLine struct {
 	Stream  string
 	Line    string
 	Partial bool
+	Skipped int
 }
 
 func parseLog(t *testing.T, log string) []logLine {
@@ -105,16 +106,124 @@ func TestLongLinesAreInPieces(t *testing.T) {
 
 // feed puts bytes through a splitter, in reads of random lengths.
 func feed(log io.Writer, content []byte) {
-	o := newOutput(newLineLog(log, slog.New(slog.DiscardHandler)))
-	o.rate.SetLimit(rate.Inf)
-	buf := new([maxPiece + 1]byte)
-	s := &splitter{buf: buf[:], output: o, assignment: &pb.Assignment{}, stream: "stdout"}
+	s := newSplitter(log)
+	s.output.rate.SetLimit(rate.Inf)
+	s.read(content)
+	s.end()
+}
+
+// newSplitter is of an attempt that has written nothing yet.
+func newSplitter(log io.Writer) *splitter {
+	return &splitter{
+		buf: new([maxPiece + 1]byte)[:], output: newOutput(newLineLog(log, slog.New(slog.DiscardHandler))),
+		assignment: &pb.Assignment{}, stream: "stdout",
+	}
+}
+
+func (s *splitter) read(content []byte) {
 	for len(content) > 0 {
 		n := copy(s.free()[:1+rand.IntN(len(s.free()))], content)
 		content = content[n:]
 		s.took(n)
 	}
-	s.end()
+}
+
+// logged is the stream that a log tells of, with a dot for each byte that was left out.
+func logged(t *testing.T, log string) (stream string, records, skipped int) {
+	t.Helper()
+	var b strings.Builder
+	for _, l := range parseLog(t, log) {
+		b.WriteString(l.Line)
+		b.WriteString(strings.Repeat(".", l.Skipped))
+		if !l.Partial {
+			b.WriteByte('\n')
+		}
+		records, skipped = records+1, skipped+l.Skipped
+	}
+	return b.String(), records, skipped
+}
+
+func TestAFloodOfShortLinesSharesRecordsAndLosesNone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := &lockedBuffer{}
+		s := newSplitter(log)
+		flood := []byte(strings.Repeat("y\n", 5_000_000))
+		s.read(flood)
+		s.end()
+		stream, records, _ := logged(t, log.String())
+		if stream != string(flood) {
+			t.Errorf("%d bytes came out as %d, or others", len(flood), len(stream))
+		}
+		if written := len(log.String()); written > 2*len(flood)+ownRecords || records > 100_000 {
+			t.Errorf("%d lines of %d bytes took %d records of %d bytes", len(flood)/2, len(flood), records, written)
+		}
+	})
+}
+
+func TestOfMoreThanTheBoundTheBeginningAndTheEndAreLoggedAndTheRestIsCounted(t *testing.T) {
+	floods := map[string]string{
+		"short lines": strings.Repeat("y\n", 64_000_000/2), "one line": strings.Repeat("x", 64_000_000) + "\n",
+		"binary bytes": strings.Repeat("\x01", 64_000_000) + "\n",
+	}
+	for name, flood := range floods {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				log := &lockedBuffer{}
+				s := newSplitter(log)
+				s.read([]byte(flood))
+				s.read([]byte("the last line\n"))
+				s.end()
+				stream, _, skipped := logged(t, log.String())
+				if written := len(log.String()); written > outputBurst+64*maxPiece || written < outputBurst/2 {
+					t.Errorf("%d bytes were written", written)
+				}
+				if len(stream) != len(flood)+len("the last line\n") || skipped < len(flood)/8 {
+					t.Errorf("of %d bytes %d were told of, and %d left out", len(flood), len(stream), skipped)
+				}
+				if end := flood[len(flood)-maxPiece/2:] + "the last line\n"; !strings.HasPrefix(stream, flood[:100_000]) || !strings.HasSuffix(stream, end) {
+					t.Errorf("it ends with %q", stream[len(stream)-100:])
+				}
+				if got := string(s.output.tail.bytes()); !strings.HasSuffix(flood+"the last line\n", got) || len(got) != tailBytes {
+					t.Errorf("the tail is %q", got)
+				}
+			})
+		})
+	}
+}
+
+func TestAfterAFloodTheLogGoesOnInLongStretches(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := &lockedBuffer{}
+		s := newSplitter(log)
+		piece := []byte(strings.Repeat("x", maxPiece-1) + "\n")
+		const passing = 10
+		for range passing * 100 * 10 { // 160 MiB in 10 seconds, after as much at once
+			s.read(piece)
+		}
+		before := len(log.String())
+		for range passing * 100 {
+			time.Sleep(10 * time.Millisecond)
+			for range 10 {
+				s.read(piece)
+			}
+		}
+		s.end()
+		_, _, skipped := logged(t, log.String())
+		written := len(log.String()) - before
+		if most := passing*outputRate + resumeAt; written < passing*outputRate/2 || written > most {
+			t.Errorf("%d bytes were written in %d seconds, and may be %d", written, passing, most)
+		}
+		if times := strings.Count(log.String(), `"skipped":`); times > passing*outputRate/resumeAt+1 || skipped == 0 {
+			t.Errorf("output was left out %d times", times)
+		}
+		// In quiet times each line has its record again.
+		time.Sleep(time.Minute)
+		n := len(log.String())
+		s.read([]byte("one\ntwo\n"))
+		if got := parseLog(t, log.String()[n:]); len(got) != 2 || got[0].Line != "one" {
+			t.Errorf("two lines are logged as %+v", got)
+		}
+	})
 }
 
 func FuzzLines(f *testing.F) {
@@ -165,7 +274,7 @@ func TestHugeOutputTakesLittleMemory(t *testing.T) {
 			runtime.ReadMemStats(&before)
 			r := s.run(shell("a", script))
 			runtime.ReadMemStats(&after)
-			if len(r.GetOutput()) != tailBytes || log.n.Load() < size {
+			if len(r.GetOutput()) != tailBytes || log.n.Load() < outputBurst {
 				t.Errorf("tail of %d bytes, log of %d", len(r.GetOutput()), log.n.Load())
 			}
 			// Heartbeats and the test itself allocate too: what counts is that the output does not.
@@ -206,33 +315,6 @@ func TestOutputDoesNotMakeTheAgentGrow(t *testing.T) {
 			})
 		})
 	}
-}
-
-func TestTheOutputOfAnAttemptIsTakenAtABoundedRate(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		log := newLineLog(io.Discard, slog.New(slog.DiscardHandler))
-		o, start := newOutput(log), time.Now()
-		took := func(size int) time.Duration {
-			for range size / maxPiece {
-				o.pace(maxPiece)
-			}
-			return time.Since(start).Round(10 * time.Millisecond)
-		}
-		if d := took(outputBurst); d != 0 {
-			t.Errorf("the first took %v", d)
-		}
-		if d := took(4 * outputRate); d != 4*time.Second {
-			t.Errorf("4 seconds' worth took %v", d)
-		}
-		close(o.abandon)
-		if d := took(1000 * outputRate); d != 4*time.Second {
-			t.Errorf("what is abandoned took %v", d-4*time.Second)
-		}
-		newOutput(log).pace(outputBurst)
-		if d := took(0); d != 4*time.Second {
-			t.Errorf("another had to wait for that %v", d-4*time.Second)
-		}
-	})
 }
 
 // gate is a log that nobody reads until it is opened.
