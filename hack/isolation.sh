@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # How much longer a Job takes while another pool is in trouble: p99 from create to complete in one pool, alone and
-# beside each of three pools that do not work, by turns. It needs a cluster with the operator: see `make cluster-env`.
+# beside pools that do not work, or whose Jobs flood the log, by turns. It needs a cluster with the operator: see `make cluster-env`.
 #
 #   ROUNDS=5 JOBS=200 hack/isolation.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-readonly ROUNDS=${ROUNDS:-5} JOBS=${JOBS:-200} TROUBLES=${TROUBLES:-broken-image full-queue crashing-agents}
+readonly ROUNDS=${ROUNDS:-5} JOBS=${JOBS:-200} TROUBLES=${TROUBLES:-broken-image full-queue crashing-agents short-lines endless-line binary}
 readonly SOUND=isolation-sound TROUBLED=isolation-troubled IMAGE=localhost/workerpool/busybox:1
 
 samples=$(mktemp -d)
@@ -91,6 +91,17 @@ spec:
 EOF
   await Ready WorkersNotReady
 }
+
+# flood SCRIPT: a worker that writes all the time.
+flood() {
+  pool "$IMAGE" 1
+  await Ready AllWorkersReady
+  job flood 1000 sh, -c, "'$1'" | troubled create -f -
+}
+
+short-lines() { flood 'yes | head -c 100000000'; }
+endless-line() { flood 'head -c 1000000000 /dev/zero | tr "\0" x'; }
+binary() { flood 'head -c 1000000000 /dev/urandom'; }
 
 measure() { "$samples/latency" -namespace "$SOUND" -pool demo -jobs "$JOBS" -batch 0 -raw >>"$samples/$1"; }
 
