@@ -23,10 +23,12 @@ trap finish EXIT
 
 in_namespace() { kubectl -n "$NAMESPACE" "$@"; }
 
-# timed COMMAND: a script that ends with a line of how many seconds the command has taken.
-timed() { printf 'read a rest </proc/uptime; %s; read b rest </proc/uptime; echo; echo $a $b' "$1"; }
+# timed COMMAND: a script that says when the command has begun and ended, in seconds, in its last line and in its
+# termination message: a pod's log is rotated under a flood.
+timed() {
+  printf 'read a rest </proc/uptime; %s; read b rest </proc/uptime; echo; echo $a $b; echo $a $b >/dev/termination-log || true' "$1"
+}
 
-# seconds: of the last line.
 seconds() { tail -n 1 | awk '{ printf "%.2f\n", $2 - $1 }'; }
 
 # job NAME SCRIPT
@@ -54,7 +56,7 @@ spec:
     - {name: main, image: "$IMAGE", command: [sh, -c, '$2'], securityContext: {runAsUser: 65532}}
 MANIFEST
   in_namespace wait --for=jsonpath='{.status.phase}'=Succeeded "pod/$1" --timeout=300s >/dev/null
-  in_namespace logs "$1" --tail=1 | seconds
+  in_namespace get "pod/$1" -o 'jsonpath={.status.containerStatuses[0].state.terminated.message}' | seconds
   in_namespace delete "pod/$1" >/dev/null
 }
 
