@@ -143,6 +143,18 @@ func newFenced(restConfig *rest.Config, options client.Options, lease *leader.Le
 	return client.New(restConfig, options)
 }
 
+// newWriter makes what stores statuses, over a client of its own: see leader.InTime.
+func newWriter(mgr ctrl.Manager, lease *leader.Lease, lead *leader.Leader) (*status.Writer, error) {
+	statuses, err := newFenced(leader.InTime(mgr.GetConfig()), client.Options{Scheme: mgr.GetScheme(), Mapper: mgr.GetRESTMapper()}, lease)
+	if err != nil {
+		return nil, err
+	}
+	return status.New(status.Config{
+		Client: statuses, Live: tolerant.Reader{Reader: mgr.GetAPIReader()}, Leading: lead.Leading, Clock: clock.RealClock{},
+		Recorder: mgr.GetEventRecorder("workerpool"),
+	}), nil
+}
+
 // setup builds the operator out of its parts.
 func setup(ctx context.Context, mgr ctrl.Manager, lease *leader.Lease, settings config.Config) error {
 	direct, err := client.New(mgr.GetConfig(), client.Options{Scheme: mgr.GetScheme()})
@@ -178,14 +190,9 @@ func setup(ctx context.Context, mgr ctrl.Manager, lease *leader.Lease, settings 
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Lease: inNamespace(leaseName), Held: lease.Held, Engine: eng,
 		Clock: realClock, ListenAddress: settings.DispatchAddress,
 	})
-	statuses, err := newFenced(leader.InTime(mgr.GetConfig()), client.Options{Scheme: mgr.GetScheme(), Mapper: mgr.GetRESTMapper()}, lease)
-	if err != nil {
+	if out.Writer, err = newWriter(mgr, lease, lead); err != nil {
 		return err
 	}
-	out.Writer = status.New(status.Config{
-		Client: statuses, Live: tolerant.Reader{Reader: mgr.GetAPIReader()}, Leading: lead.Leading, Clock: realClock,
-		Recorder: mgr.GetEventRecorder("workerpool"),
-	})
 	if err := out.Register(ctrlmetrics.Registry); err != nil {
 		return err
 	}

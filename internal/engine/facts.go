@@ -81,31 +81,31 @@ func (f *facts) try(index int32, t tries) {
 // merge returns what is known of a Job once it is seen what is stored of it. It takes nothing away: what has ended stays so, and
 // no count becomes less. Where both tell the end of the same task, what is known stands. Neither of the two is changed.
 func (f facts) merge(stored facts) facts {
-	m := f
-	m.succeeded, m.failed, m.tries = f.succeeded.clone(), f.failed.clone(), maps.Clone(f.tries)
-	m.lost = max(f.lost, stored.lost)
-	m.retries = max(f.retries, stored.retries)
-	m.attempts = max(f.attempts, stored.attempts)
-	if f.failing == nil {
-		m.failing = stored.failing
+	known := f
+	f.succeeded, f.failed, f.tries = known.succeeded.clone(), known.failed.clone(), maps.Clone(known.tries)
+	f.lost = max(known.lost, stored.lost)
+	f.retries = max(known.retries, stored.retries)
+	f.attempts = max(known.attempts, stored.attempts)
+	if known.failing == nil {
+		f.failing = stored.failing
 	}
-	if f.result == nil {
-		m.result = stored.result
+	if known.result == nil {
+		f.result = stored.result
 	}
-	retries := m.mergeTasks(&f, &stored)
-	if stored.leader == f.leader { // its counts are of before, and an attempt that was stored and then not sent is taken back
-		m.attempts = f.attempts
-		return m
+	retries := f.mergeTasks(&known, &stored)
+	if stored.leader == known.leader { // its counts are of before, and an attempt that was stored and then not sent is taken back
+		f.attempts = known.attempts
+		return f
 	}
-	attempts, more := m.mergeEnded(&f, &stored)
-	m.attempts = max(m.attempts, f.attempts+min(attempts, stored.attempts))
-	m.retries = max(m.retries, f.retries+min(retries+more, stored.retries))
-	return m
+	attempts, more := f.mergeEnded(&known, &stored)
+	f.attempts = max(f.attempts, known.attempts+min(attempts, stored.attempts))
+	f.retries = max(f.retries, known.retries+min(retries+more, stored.retries))
+	return f
 }
 
 // mergeEnded adds the attempts of a plain Job that another leader has stored as ended. It returns how many of them were not known at all, and how
 // many were not known to have failed: the counts of two leaders that know of different ones add up.
-func (m *facts) mergeEnded(known, stored *facts) (attempts, failed int32) {
+func (f *facts) mergeEnded(known, stored *facts) (attempts, failed int32) {
 	seen := map[string]int{} // an attempt of onFailure may have the token of one of the task
 	for i := range known.ended {
 		seen[known.ended[i].Token]++
@@ -131,9 +131,9 @@ func (m *facts) mergeEnded(known, stored *facts) (attempts, failed int32) {
 	}
 	all := append(slices.Clone(known.ended), news...)
 	slices.SortStableFunc(all, endedBefore)
-	m.ended = all[max(0, len(all)-maxEnded):]
-	if stored.result != nil && m.ended[len(m.ended)-1].Token == news[len(news)-1].Token {
-		m.result = stored.result
+	f.ended = all[max(0, len(all)-maxEnded):]
+	if stored.result != nil && f.ended[len(f.ended)-1].Token == news[len(news)-1].Token {
+		f.result = stored.result
 	}
 	return attempts, failed
 }
@@ -153,29 +153,29 @@ func endedBefore(a, b v1alpha1.Attempt) int {
 
 // mergeTasks adds the tasks of an indexed Job that are stored as done, or as failed and to be tried again. It returns how many tries
 // were not known to have failed.
-func (m *facts) mergeTasks(known, stored *facts) (failed int32) {
+func (f *facts) mergeTasks(known, stored *facts) (failed int32) {
 	for index := range stored.succeeded.all() {
 		if !known.done(index) {
-			m.succeeded.add(index)
+			f.succeeded.add(index)
 		}
 	}
 	for index := range stored.failed.all() {
 		if !known.done(index) {
-			m.failed.add(index)
+			f.failed.add(index)
 		}
 	}
 	for index := range known.tries {
-		if m.done(index) {
-			delete(m.tries, index)
+		if f.done(index) {
+			delete(f.tries, index)
 		}
 	}
 	for index, theirs := range stored.tries {
-		if m.done(index) {
+		if f.done(index) {
 			continue
 		}
 		ours := known.tries[index]
 		failed += max(0, theirs.retries-ours.retries)
-		m.try(index, tries{max(ours.retries, theirs.retries), max(ours.ended, theirs.ended)})
+		f.try(index, tries{max(ours.retries, theirs.retries), max(ours.ended, theirs.ended)})
 	}
 	return failed
 }

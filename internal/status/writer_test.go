@@ -295,6 +295,7 @@ func TestARequestIsGivenUpBeforeAnotherMayLead(t *testing.T) {
 		w := a.run(nil)
 		w.Write(write("a", 1, running(1, epoch)))
 		time.Sleep(time.Minute)
+		synctest.Wait()
 
 		// It is sent 10 seconds after the Lease was renewed, at the latest, and another leads after 15.
 		if gaveUp == 0 || gaveUp >= 5*time.Second {
