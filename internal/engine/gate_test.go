@@ -181,6 +181,28 @@ func TestAnOldAgentsAttemptOfAnEarlierLeaderGoesOn(t *testing.T) {
 	w.wantState(uid, v1alpha1.JobSucceeded, "")
 }
 
+// Where nobody can prove it, another worker may have said first that it runs the attempt.
+func TestTheResultOfAnAttemptThatAnotherSaysItRunsIsNotKeptForEver(t *testing.T) {
+	f := newForger(t, true, false)
+	f.honest.old = true
+	uid := f.runJob()
+	_, token := f.running(uid, 0)
+	f.drop(f.honest)
+	f.lead()
+	f.session = &simSession{pod: "forger", sent: f.sent, world: f.world}
+	running := []Running{{Token: token, JobName: f.jobs[uid].job.Name}}
+	if err := f.engine.Connect(f.session, Hello{Pool: poolKey, PoolUID: f.config.UID, Pod: "forger", PodName: "forger", Running: running}); err != nil {
+		t.Fatal(err)
+	}
+	f.exit(uid, 0, 0)
+	f.connect(f.honest)
+	f.live(2 * time.Second)
+	f.wantState(uid, v1alpha1.JobSucceeded, "")
+	if n := len(f.honest.results); n != 0 {
+		t.Errorf("the worker keeps %d results", n)
+	}
+}
+
 // What runs AtMostOnce is stored before it is sent, so that nobody can have been given what is not.
 func TestAnOldAgentCantClaimAJobThatRunsAtMostOnce(t *testing.T) {
 	for name, change := range map[string][]func(*v1alpha1.JobSpec){"queued": {atMostOnce}, "without its spec": {atMostOnce, suspended}} {

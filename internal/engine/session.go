@@ -142,7 +142,7 @@ func (w *podWorker) handleRunning(r Running) {
 		e.out.Look(j.object.JobRef)
 	}
 	t := j.task(r.Token.Index)
-	if t.attempt == nil || t.attempt.token != r.Token {
+	if t.attempt == nil || t.attempt.token != r.Token || t.attempt.worker.uid != w.uid { // another may have said that it runs it
 		t.replaceAttempt(w, r.Token)
 	}
 	t.attempt.memory = measure(r.Memory)
@@ -203,7 +203,7 @@ func (w *podWorker) handleResult(r Result) {
 	}
 	r = j.clamp(r)
 	t := j.task(r.Token.Index)
-	if t.attempt == nil || t.attempt.token != r.Token {
+	if t.attempt == nil || t.attempt.token != r.Token || t.attempt.worker.uid != w.uid { // another may have said that it runs it
 		if t.attempt != nil && r.Outcome.cutOff() {
 			w.acknowledge(r.Token) // the one that runs goes on
 			return
