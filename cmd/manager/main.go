@@ -85,7 +85,7 @@ func run() error {
 	}
 	restConfig = rest.CopyConfig(restConfig)
 	restConfig.Wrap(apiserver.Patient(ctx, ctrl.Log))
-	mgr, err := newManager(restConfig, lease, settings)
+	mgr, err := newManager(restConfig, lease)
 	if err != nil {
 		return err
 	}
@@ -96,7 +96,7 @@ func run() error {
 }
 
 // newManager makes the manager. Its client writes only while this process leads.
-func newManager(restConfig *rest.Config, lease *leader.Lease, settings config.Config) (ctrl.Manager, error) {
+func newManager(restConfig *rest.Config, lease *leader.Lease) (ctrl.Manager, error) {
 	scheme := runtime.NewScheme()
 	utilruntime.Must(clientgoscheme.AddToScheme(scheme))
 	utilruntime.Must(v1alpha1.AddToScheme(scheme))

@@ -147,7 +147,7 @@ func (f *fixture) account(mayRead bool, audiences ...string) string {
 // forge makes a token that names the key of another, as if the API server had signed it.
 func (f *fixture) forge(like string) string {
 	f.t.Helper()
-	real, err := issuer.Parse(like)
+	genuine, err := issuer.Parse(like)
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -155,7 +155,7 @@ func (f *fixture) forge(like string) string {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	key := jose.JSONWebKey{Key: private, KeyID: real.Headers[0].KeyID}
+	key := jose.JSONWebKey{Key: private, KeyID: genuine.Headers[0].KeyID}
 	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: key}, nil)
 	if err != nil {
 		f.t.Fatal(err)
