@@ -84,7 +84,7 @@ func (c control) run(ctx context.Context, seeds uint64) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	cmd := exec.CommandContext(ctx, "go", "test", "-vet=off", "-count=1", "-overlay="+overlay, "-run=^TestSimulation$",
+	cmd := exec.CommandContext(ctx, "go", "test", "-vet=off", "-count=1", "-timeout=1h", "-overlay="+overlay, "-run=^TestSimulation$",
 		"./test/simulation", fmt.Sprint("-sim.seeds=", seeds))
 	output, err := cmd.CombinedOutput()
 	said := finding.FindStringSubmatch(string(output))
