@@ -71,6 +71,9 @@ type Engine struct {
 	jobs map[types.UID]*job
 	// timers are those of them that wait for a time.
 	timers timers[*job]
+	// deadlines are those of the Jobs without a pool that have one, and deadlineOf finds them.
+	deadlines  timers[JobRef]
+	deadlineOf map[types.UID]*timer[JobRef]
 	// swept is when the pools were last looked at for what time alone brings.
 	swept time.Time
 	// settled are the Jobs that are stored as finished, until the cache shows it too: a Job that
@@ -126,6 +129,8 @@ func New(clock func() time.Time, chance func() float64, out Outbox) *Engine {
 		settled: map[types.UID]bool{},
 		left:    map[types.UID]string{},
 		claims:  map[types.UID][]claim{},
+
+		deadlineOf: map[types.UID]*timer[JobRef]{},
 
 		sessions: map[Session]*podWorker{},
 	}
@@ -236,15 +241,25 @@ func (e *Engine) Submit(object Job) {
 		for _, c := range e.takeClaims(object.UID, func(c claim) bool { return c.worker.pool.config.Key != key }) {
 			c.refuse(0) // what another pool's worker says of it
 		}
+		if e.endWithoutPool(object) {
+			return
+		}
+		if at := deadlineOf(&object, e.now); at.After(e.now) {
+			e.awaitDeadline(object.JobRef, at)
+		}
 		e.reportPoolNotFound(object, key, stateOf(&object.Status))
 		return
 	}
 	e.out.DropWrite(object.UID) // that there is no pool
+	e.awaitDeadline(object.JobRef, time.Time{})
 	j := newJob(p, object)
 	e.jobs[object.UID] = j
 	j.adopt(&object.Status)
 	e.answerClaims(j)
-	j.proceed()
+	if object.Deleted {
+		j.deleted()
+	}
+	j.wake() // its deadline may have passed
 	p.match()
 	j.lighten()
 	e.out.PoolChanged(key)
@@ -294,6 +309,7 @@ func (e *Engine) Absent(job JobRef) {
 
 func (e *Engine) cancel(job types.UID) {
 	e.out.DropWrite(job)
+	e.awaitDeadline(JobRef{UID: job}, time.Time{})
 	delete(e.left, job)
 	for _, c := range e.takeClaims(job, anyClaim) {
 		c.refuse(killGrace)
@@ -311,6 +327,7 @@ func (e *Engine) Forget(job types.UID) {
 	defer e.leave()
 	delete(e.settled, job)
 	delete(e.left, job)
+	e.awaitDeadline(JobRef{UID: job}, time.Time{})
 	for _, c := range e.takeClaims(job, anyClaim) {
 		c.refuse(0)
 	}
