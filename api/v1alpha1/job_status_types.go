@@ -94,6 +94,9 @@ const (
 	// ReasonInvalid: the operator can't read what is stored. It is also a reason of
 	// a WorkerPool's condition Ready.
 	ReasonInvalid = "Invalid"
+	// ReasonDeleted says that the Job is being deleted. It is there only as long
+	// as a finalizer holds it.
+	ReasonDeleted = "Deleted"
 )
 
 // Conditions of a Job.

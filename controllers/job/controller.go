@@ -184,10 +184,10 @@ func (r *Reconciler) apply(ctx context.Context, request Request) (unseen bool, e
 // tell tells the engine of a Job that was read, and is this for the engine.
 func (r *Reconciler) tell(job *v1alpha1.Job, converted engine.Job) {
 	switch {
-	case !job.DeletionTimestamp.IsZero():
-		r.Engine.Cancel(job.UID)
 	case job.Status.State.Finished():
 		r.Engine.Forget(job.UID)
+	case invalid(job) && !job.DeletionTimestamp.IsZero():
+		r.Engine.Cancel(job.UID)
 	case invalid(job):
 		// What the engine knows of it goes on; the InvalidReconciler does the rest.
 	default:

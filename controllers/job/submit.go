@@ -42,7 +42,7 @@ func Load(ctx context.Context, c client.Reader, eng interface{ Submit(engine.Job
 	}
 	var jobs []*v1alpha1.Job
 	for i := range list.Items {
-		if job := &list.Items[i]; !job.Status.State.Finished() && !invalid(job) && job.DeletionTimestamp.IsZero() {
+		if job := &list.Items[i]; !job.Status.State.Finished() && !invalid(job) {
 			jobs = append(jobs, job)
 		}
 	}
@@ -81,6 +81,7 @@ func Convert(job *v1alpha1.Job) engine.Job {
 		Spec:            &spec,
 		Reduced:         engine.IsReduced(&spec),
 		Status:          job.Status,
+		Deleted:         !job.DeletionTimestamp.IsZero(),
 		Bytes:           notedBytes(job),
 	}
 }

@@ -28,7 +28,8 @@ func (r *Reconciler) workerLost(pool *v1alpha1.WorkerPool, pod *corev1.Pod) {
 // workerStray says that a worker is replaced whose label or owner was changed.
 func (r *Reconciler) workerStray(pool *v1alpha1.WorkerPool, pod *corev1.Pod) {
 	r.recorder.Eventf(pool, pod, corev1.EventTypeWarning, v1alpha1.ReasonWorkerChanged, actionReplace,
-		"Worker %s is replaced, because its label %s or its owner was changed. It takes no more Jobs, and goes when those that it runs have ended.",
+		"Worker %s is replaced, because its label %s or its owner was changed. It takes no more Jobs, and goes when those that it runs have "+
+			"ended, or when its grace period is over: then they are cut off and run again. If they need longer, raise spec.drainTimeoutSeconds.",
 		pod.Name, v1alpha1.LabelPool)
 }
 

@@ -73,6 +73,9 @@ type Engine struct {
 	jobs map[types.UID]*job
 	// timers are those of them that wait for a time.
 	timers timers[*job]
+	// deadlines are those of the Jobs without a pool that have one, and deadlineOf finds them.
+	deadlines  timers[JobRef]
+	deadlineOf map[types.UID]*timer[JobRef]
 	// swept is when the pools were last looked at for what time alone brings.
 	swept time.Time
 	// settled are the Jobs that are stored as finished, until the cache shows it too: a Job that
@@ -135,7 +138,8 @@ func New(clock func() time.Time, chance func() float64, out Outbox) *Engine {
 		left:    map[types.UID]string{},
 		claims:  map[types.UID][]claim{},
 
-		inherited: map[types.UID]uint64{},
+		inherited:  map[types.UID]uint64{},
+		deadlineOf: map[types.UID]*timer[JobRef]{},
 
 		sessions: map[Session]*podWorker{},
 	}
@@ -257,6 +261,12 @@ func (e *Engine) Submit(object Job) {
 		for _, c := range e.takeClaims(object.UID, func(c claim) bool { return c.worker.pool.config.Key != key }) {
 			c.refuse(0) // what another pool's worker says of it
 		}
+		if e.endWithoutPool(object) {
+			return
+		}
+		if at := deadlineOf(&object, e.now); at.After(e.now) {
+			e.awaitDeadline(object.JobRef, at)
+		}
 		e.reportPoolNotFound(object, key, stateOf(&object.Status))
 		return
 	}
@@ -264,11 +274,15 @@ func (e *Engine) Submit(object Job) {
 	if _, inherited := e.inherited[object.UID]; inherited {
 		e.inherited[object.UID] = 0
 	}
+	e.awaitDeadline(object.JobRef, time.Time{})
 	j := newJob(p, object)
 	e.jobs[object.UID] = j
 	j.adopt(&object.Status)
 	e.answerClaims(j)
-	j.proceed()
+	if object.Deleted {
+		j.deleted()
+	}
+	j.wake() // its deadline may have passed
 	p.match()
 	j.lighten()
 	e.out.PoolChanged(key)
@@ -318,6 +332,7 @@ func (e *Engine) Absent(job JobRef) {
 
 func (e *Engine) cancel(job types.UID) {
 	e.out.DropWrite(job)
+	e.awaitDeadline(JobRef{UID: job}, time.Time{})
 	delete(e.left, job)
 	delete(e.inherited, job)
 	for _, c := range e.takeClaims(job, anyClaim) {
@@ -337,6 +352,7 @@ func (e *Engine) Forget(job types.UID) {
 	delete(e.settled, job)
 	delete(e.left, job)
 	delete(e.inherited, job)
+	e.awaitDeadline(JobRef{UID: job}, time.Time{})
 	for _, c := range e.takeClaims(job, anyClaim) {
 		c.refuse(0)
 	}

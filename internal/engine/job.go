@@ -265,6 +265,9 @@ func (j *job) update(object Job) {
 		j.reprioritize()
 	}
 	j.engine().answerClaims(j)
+	if object.Deleted {
+		j.deleted()
+	}
 	if j.suspend && j.failing == nil {
 		j.stop()
 	}
@@ -298,6 +301,17 @@ func (j *job) fail(f failure) {
 		j.failing = &f
 	}
 	j.stop()
+}
+
+// deletedFailure is that of a Job that is being deleted, and is there yet because somebody's finalizer holds it.
+var deletedFailure = failure{reason: v1alpha1.ReasonDeleted, message: "The Job was deleted. It is gone once its finalizers are."}
+
+// deleted ends a job that is being deleted. Its onFailure is not run.
+func (j *job) deleted() {
+	if !j.handled || j.failing == nil {
+		j.handled = true
+		j.fail(deletedFailure)
+	}
 }
 
 // proceed does what is next: it ends the job if nothing is left of it, or else puts it in line if
@@ -380,6 +394,7 @@ func (j *job) release() {
 		if known {
 			stored = j.asked
 		}
+		j.engine().awaitDeadline(j.object.JobRef, j.deadline)
 		j.engine().reportPoolNotFound(j.object, j.pool.config.Key, stored)
 		delete(j.engine().jobs, j.object.UID)
 		return

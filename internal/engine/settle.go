@@ -26,7 +26,7 @@ func (t *task) settle(r Result) {
 		if r.Outcome == Interrupted { // else a worker that says so of all that it is sent would be sent it for ever, at once
 			a.worker.resting = j.engine().now.Add(refusalRest)
 		}
-		fate = t.cutOff(a, failure{reason: v1alpha1.ReasonInterrupted, message: t.whyCutOff()})
+		fate = t.cutOff(a, failure{reason: v1alpha1.ReasonInterrupted, message: t.whyCutOff(a.worker)})
 	default:
 		fate = t.ended(a, r)
 	}
@@ -40,11 +40,15 @@ func (t *task) release() {
 	t.attempt = nil
 }
 
-func (t *task) whyCutOff() string {
-	if t.job.suspend {
+func (t *task) whyCutOff(w *podWorker) string {
+	switch {
+	case t.job.suspend:
 		return "The attempt was stopped, because the Job was suspended."
+	case w.draining() && w.cordon != givenUp:
+		return fmt.Sprintf("The attempt was cut off, because its worker %s was removed and the time for that was over before it had ended. "+
+			"If the pool's Jobs need longer, raise its spec.drainTimeoutSeconds.", w.name)
 	}
-	return "The attempt was cut off, because its worker was removed or had no connection."
+	return fmt.Sprintf("The attempt was cut off, because its worker %s was removed or had no connection to the operator.", w.name)
 }
 
 // ended takes in the end of an attempt that was not cut off.
@@ -192,7 +196,7 @@ func (t *task) lose(explained bool) {
 	switch {
 	case j.cancelled:
 	case explained:
-		fate = t.cutOff(a, failure{reason: v1alpha1.ReasonInterrupted, message: t.whyCutOff()})
+		fate = t.cutOff(a, failure{reason: v1alpha1.ReasonInterrupted, message: t.whyCutOff(a.worker)})
 	default:
 		fate = t.loseWorker(a)
 	}
@@ -241,5 +245,5 @@ func (t *task) miss(restarted bool) {
 // exceedDeadline fails the job because its time is over.
 func (j *job) exceedDeadline() {
 	j.endTime = j.engine().now
-	j.fail(*deadlineExceeded(j))
+	j.fail(*deadlineExceeded(j.activeDeadline))
 }

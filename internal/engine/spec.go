@@ -81,12 +81,25 @@ func (j *job) timeout() time.Duration {
 // setTimes reads the wall clock times of the spec, once: what counts from here on is how much time passes.
 func (j *job) setTimes() {
 	now, spec := j.pool.engine.now, j.object.Spec
-	if spec.ActiveDeadlineSeconds != nil {
-		j.activeDeadline = *spec.ActiveDeadlineSeconds
-		end := j.object.Created.Add(seconds(j.activeDeadline))
-		j.deadline = now.Add(end.Sub(now))
-	}
+	j.activeDeadline, j.deadline = deref(spec.ActiveDeadlineSeconds), deadlineOf(&j.object, now)
 	if spec.StartAfter != nil && spec.StartAfter.After(now) {
-		j.startAfter = now.Add(spec.StartAfter.Sub(now))
+		j.startAfter = fromNow(spec.StartAfter.Time, now)
 	}
+}
+
+// deadlineOf is when a Job fails if it has not ended, or zero.
+func deadlineOf(object *Job, now time.Time) time.Time {
+	if object.Spec.ActiveDeadlineSeconds == nil {
+		return time.Time{}
+	}
+	return fromNow(object.Created.Add(seconds(*object.Spec.ActiveDeadlineSeconds)), now)
+}
+
+// fromNow is a wall clock time that comes when so much time has passed, whatever becomes of the wall clock. A Duration
+// has at most 292 years: what is farther away stays with the wall clock.
+func fromNow(at, now time.Time) time.Time {
+	if t := now.Add(at.Sub(now)); t.Equal(at) {
+		return t
+	}
+	return at
 }

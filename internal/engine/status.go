@@ -343,6 +343,45 @@ func poolNotFound(pool types.NamespacedName) state {
 		"There is no WorkerPool %q in namespace %q. The Job runs once there is.", pool.Name, pool.Namespace)}
 }
 
+// endWithoutPool asks for the end of a Job without a pool to be stored, if its time is over or it is being deleted. No
+// worker can run the onFailure of one whose time is over: that it fails is stored, and it waits for a pool to run that.
+func (e *Engine) endWithoutPool(object Job) bool {
+	var f failure
+	status := object.Status
+	switch at := deadlineOf(&object, e.now); {
+	case object.Deleted:
+		f = deletedFailure
+	case at.IsZero() || at.After(e.now) || meta.IsStatusConditionTrue(status.Conditions, v1alpha1.JobFailureTarget):
+		return false
+	default:
+		f = *deadlineExceeded(*object.Spec.ActiveDeadlineSeconds)
+	}
+	e.awaitDeadline(object.JobRef, time.Time{})
+	condition := metav1.Condition{
+		Type: v1alpha1.JobFailedCondition, Status: metav1.ConditionTrue, Reason: f.reason, Message: f.message,
+		LastTransitionTime: metav1.Time{Time: e.now}, ObservedGeneration: object.Generation,
+	}
+	if object.Spec.OnFailure != nil && !object.Deleted {
+		condition.Type = v1alpha1.JobFailureTarget
+		s := poolNotFound(types.NamespacedName{Namespace: object.Namespace, Name: object.Spec.Pool})
+		status.State, status.Reason = s.state, s.reason
+		status.Message = clip(f.message + " Its onFailure runs, and the Job has failed then, once there is a WorkerPool " + object.Spec.Pool + ".")
+	} else {
+		status.State, status.Reason, status.Message = v1alpha1.JobFailed, f.reason, clip(f.message)
+		status.CompletionTime, status.Attempt, status.RunningIndexes = microTime(e.now), nil, nil
+		if status.Active != nil {
+			status.Active = new(int32(0))
+		}
+	}
+	status.Conditions = slices.Clone(status.Conditions)
+	meta.SetStatusCondition(&status.Conditions, condition)
+	e.version++
+	e.out.Write(Write{
+		Job: object.JobRef, ResourceVersion: object.ResourceVersion, Version: e.version, Status: status, Due: e.now, Confirm: true,
+	})
+	return true
+}
+
 // reportPoolNotFound asks for a Job without a pool to be shown so, unless it is stored so already.
 func (e *Engine) reportPoolNotFound(job Job, pool types.NamespacedName, stored state) {
 	now := poolNotFound(pool)

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -432,5 +433,198 @@ func TestAResultOfBeforeTheDeadlineDoesNotDateTheFailureBack(t *testing.T) {
 	}
 	if ended := s.EndedAttempts[0].EndTime.Time; !ended.Before(over) {
 		t.Errorf("the attempt has ended at %s, want that to be as its agent said", ended)
+	}
+}
+
+// A Duration has at most 292 years.
+func TestATimeToStartInManyCenturiesIsToldAsWritten(t *testing.T) {
+	w, _ := lone(t)
+	uid := w.runJob(func(s *v1alpha1.JobSpec) {
+		s.StartAfter = &metav1.Time{Time: time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)}
+	})
+	w.live(3 * time.Second)
+	w.wantState(uid, v1alpha1.JobPending, v1alpha1.ReasonNotYet)
+	if got := w.status(uid).Message; got != "The Job is not started before 9999-12-31T23:59:59Z." {
+		t.Errorf("message %q", got)
+	}
+	w.pass(150 * 365 * 24 * time.Hour)
+	w.pass(150 * 365 * 24 * time.Hour)
+	w.turn()
+	w.wantState(uid, v1alpha1.JobPending, v1alpha1.ReasonNotYet)
+}
+
+// poolless makes a world whose pool does not exist.
+func poolless(t *testing.T) *world {
+	t.Helper()
+	w := newWorld(t, 1)
+	w.pods, w.opened = nil, false
+	w.engine = New(func() time.Time { return w.now }, w.rng.Float64, w)
+	w.engine.Measure(newStrictMeter(t))
+	w.engine.Begin(w.epoch)
+	return w
+}
+
+func TestTheDeadlineHoldsForJobsWithoutAPool(t *testing.T) {
+	for name, change := range map[string]func(*v1alpha1.JobSpec){
+		"waits": func(*v1alpha1.JobSpec) {}, "suspended": suspended, "before its time": startAfter(time.Hour), "indexed": completions(3),
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := poolless(t)
+			uid := w.runJob(deadline(10), change)
+			w.live(10*time.Second - TickInterval)
+			w.wantState(uid, v1alpha1.JobPending, v1alpha1.ReasonPoolNotFound)
+			w.pass(TickInterval)
+			w.lookAll()
+			if write := w.writes[uid]; !write.Confirm || write.Due.After(w.now) {
+				t.Errorf("confirmed %t, to be stored at %s; want a look at the Lease, and at once", write.Confirm, write.Due)
+			}
+			w.turn()
+			w.wantState(uid, v1alpha1.JobFailed, v1alpha1.ReasonDeadlineExceeded)
+			s := w.status(uid)
+			if !meta.IsStatusConditionTrue(s.Conditions, v1alpha1.JobFailedCondition) || s.CompletionTime == nil || !s.CompletionTime.Equal(microTime(w.now)) {
+				t.Errorf("stored: %s", describeStatus(s))
+			}
+			if len(w.engine.deadlines)+len(w.engine.deadlineOf) != 0 {
+				t.Error("the engine waits for it yet")
+			}
+		})
+	}
+}
+
+func TestTheDeadlineHoldsWhenThePoolWasDeletedMeanwhile(t *testing.T) {
+	w, p := lone(t)
+	w.drop(p)
+	waits := w.runJob(deadline(10))
+	w.live(3 * time.Second)
+	w.replacePool()
+	p.gone = true
+	w.listPods()
+	w.live(6 * time.Second)
+	w.wantState(waits, v1alpha1.JobPending, v1alpha1.ReasonPoolNotFound)
+	w.live(time.Second)
+	w.wantState(waits, v1alpha1.JobFailed, v1alpha1.ReasonDeadlineExceeded)
+}
+
+func TestADeletedJobWithoutAPoolIsWaitedForNoMore(t *testing.T) {
+	w := poolless(t)
+	uid := w.runJob(deadline(10))
+	w.jobs[uid].gone = true
+	w.submit(uid)
+	if len(w.engine.deadlines)+len(w.engine.deadlineOf) != 0 {
+		t.Error("the engine waits for its deadline")
+	}
+}
+
+// onFailure needs a worker. That the Job fails is stored, and a pool runs it when there is one.
+func TestOnFailureOfAJobWithoutAPoolWaitsForOne(t *testing.T) {
+	w := poolless(t)
+	uid := w.runJob(deadline(10), func(s *v1alpha1.JobSpec) { s.OnFailure = &v1alpha1.FailureHandler{Command: []string{"notify"}} })
+	w.live(12 * time.Second)
+	w.wantState(uid, v1alpha1.JobPending, v1alpha1.ReasonPoolNotFound)
+	if c := meta.FindStatusCondition(w.status(uid).Conditions, v1alpha1.JobFailureTarget); c == nil || c.Reason != v1alpha1.ReasonDeadlineExceeded {
+		t.Fatalf("stored: %s", describeStatus(w.status(uid)))
+	}
+	writes := w.jobs[uid].writes
+	w.live(5 * time.Second)
+	if w.jobs[uid].writes != writes || len(w.looks) != 0 {
+		t.Error("it is looked at, or stored, again and again")
+	}
+
+	w.openPool()
+	w.connect(w.join())
+	w.turn()
+	if p, token := w.running(uid, 1); p == nil {
+		t.Error("its onFailure does not run")
+	} else {
+		w.end(p, token, Exited, 0)
+	}
+	w.turn()
+	w.wantState(uid, v1alpha1.JobFailed, v1alpha1.ReasonDeadlineExceeded)
+	if w.jobs[uid].starts[0] != 0 {
+		t.Error("the Job itself has run")
+	}
+}
+
+// hold begins to delete a Job that a finalizer holds.
+func (w *world) hold(uid types.UID) {
+	w.jobs[uid].job.Deleted = true
+	w.jobs[uid].version++
+	w.submit(uid)
+}
+
+func TestAJobThatAFinalizerHoldsEnds(t *testing.T) {
+	notified := func(s *v1alpha1.JobSpec) { s.OnFailure = &v1alpha1.FailureHandler{Command: []string{"notify"}} }
+	for name, c := range map[string]struct {
+		change func(*v1alpha1.JobSpec)
+		runs   bool
+	}{
+		"runs":          {notified, true},
+		"indexed":       {completions(2), true},
+		"at most once":  {func(s *v1alpha1.JobSpec) { s.Execution = v1alpha1.AtMostOnce }, true},
+		"suspended":     {suspended, false},
+		"not yet begun": {startAfter(time.Hour), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, p := lone(t)
+			uid := w.runJob(retries(3), c.change)
+			w.live(time.Second)
+			if got := len(w.runs(uid)) > 0; got != c.runs {
+				t.Fatalf("it runs: %t", got)
+			}
+			w.hold(uid)
+			if c.runs && w.writes[uid].Status.State.Finished() {
+				t.Error("it is to be stored as ended while it runs")
+			}
+			w.live(3 * time.Second)
+			w.wantRuns(uid)
+			w.wantState(uid, v1alpha1.JobFailed, v1alpha1.ReasonDeleted)
+			if s := w.status(uid); s.Attempt != nil || len(s.RunningIndexes) != 0 || deref(s.Active) != 0 || s.CompletionTime == nil {
+				t.Errorf("stored: %s", describeStatus(s))
+			}
+			if c.runs && (len(p.kills) == 0 || p.kills[0].Grace != killGrace) {
+				t.Errorf("kills %+v, want the grace of the Job", p.kills)
+			}
+			if len(p.assigned) > 2 {
+				t.Errorf("%d were assigned: more of it was begun", len(p.assigned))
+			}
+		})
+	}
+}
+
+// Its onFailure is not run, whenever it is deleted.
+func TestAnOnFailureThatRunsIsEndedWithItsJob(t *testing.T) {
+	w, _ := lone(t)
+	uid := w.runJob(func(s *v1alpha1.JobSpec) { s.OnFailure = &v1alpha1.FailureHandler{Command: []string{"notify"}} })
+	w.exit(uid, 0, 3)
+	w.live(time.Second)
+	w.wantRuns(uid, 1)
+	w.hold(uid)
+	w.live(3 * time.Second)
+	w.wantRuns(uid)
+	w.wantState(uid, v1alpha1.JobFailed, v1alpha1.ReasonExitCode)
+}
+
+func TestAJobWithoutAPoolThatAFinalizerHoldsEnds(t *testing.T) {
+	w := poolless(t)
+	uid := w.runJob(deadline(10))
+	w.hold(uid)
+	w.turn()
+	w.wantState(uid, v1alpha1.JobFailed, v1alpha1.ReasonDeleted)
+	if len(w.engine.deadlines) != 0 {
+		t.Error("its deadline is waited for")
+	}
+}
+
+func TestAJobThatADrainHasCutOffIsToldWhatToDo(t *testing.T) {
+	w, p := lone(t)
+	uid := w.runJob()
+	w.live(time.Second)
+	p.terminating = true
+	w.listPods()
+	w.finish(uid, 0, Result{Outcome: Interrupted})
+	w.live(3 * time.Second)
+	w.wantState(uid, v1alpha1.JobQueued, v1alpha1.ReasonRetrying)
+	if m := w.status(uid).Message; !strings.Contains(m, "was removed and the time for that was over") || !strings.Contains(m, "spec.drainTimeoutSeconds") {
+		t.Errorf("message %q", m)
 	}
 }

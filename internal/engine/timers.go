@@ -118,9 +118,31 @@ func (e *Engine) wakeJobs() {
 	for e.timers.due(e.now) {
 		due = append(due, e.timers.take())
 	}
+	for e.deadlines.due(e.now) {
+		ref := e.deadlines.take()
+		delete(e.deadlineOf, ref.UID)
+		e.out.Look(ref) // Submit finds that its time is over
+	}
 	for _, j := range due {
 		j.wake()
 		j.pool.match()
 		e.out.PoolChanged(j.pool.config.Key)
+	}
+}
+
+// awaitDeadline has a Job without a pool looked at when its deadline has come; the zero time is never.
+func (e *Engine) awaitDeadline(job JobRef, at time.Time) {
+	t := e.deadlineOf[job.UID]
+	switch {
+	case t != nil:
+	case at.IsZero():
+		return
+	default:
+		t = &timer[JobRef]{of: job}
+		e.deadlineOf[job.UID] = t
+	}
+	e.deadlines.set(t, at)
+	if at.IsZero() {
+		delete(e.deadlineOf, job.UID)
 	}
 }

@@ -218,6 +218,8 @@ type Job struct {
 	Reduced bool
 	// Status as it is stored.
 	Status v1alpha1.JobStatus
+	// Deleted: the Job is being deleted, and somebody's finalizer holds it.
+	Deleted bool
 	// Bytes is how many the API server stores of the object, without its status: more or less if that is small.
 	Bytes int
 }

@@ -34,7 +34,7 @@ func (t *task) verdict(r Result) *failure {
 	case TimedOut:
 		return &failure{reason: v1alpha1.ReasonTimeout, message: fmt.Sprintf("The try took longer than %s.", t.job.timeout())}
 	case DeadlineExceeded:
-		return deadlineExceeded(t.job)
+		return deadlineExceeded(t.job.activeDeadline)
 	case MemoryExceeded:
 		return &failure{reason: v1alpha1.ReasonMemoryExceeded, message: r.Message}
 	case OOMKilled:
@@ -64,10 +64,10 @@ func (t *task) verdict(r Result) *failure {
 // lastSignal is the highest number of a signal.
 const lastSignal = 64
 
-func deadlineExceeded(j *job) *failure {
+func deadlineExceeded(seconds int32) *failure {
 	return &failure{
 		reason:  v1alpha1.ReasonDeadlineExceeded,
-		message: fmt.Sprintf("The Job has not ended within %d seconds of its creation.", j.activeDeadline),
+		message: fmt.Sprintf("The Job has not ended within %d seconds of its creation.", seconds),
 	}
 }
 

@@ -36,6 +36,10 @@ const (
 	// autoscaler may throw away when it removes a node. Without it one emptyDir holds the node.
 	annotationLocalVolumes = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes"
 
+	// minGraceSeconds is the shortest grace period of a worker. With 0 each deletion of the pod would be a forced one: it
+	// would be gone from the API while its processes may run on, and what they do would be begun again elsewhere.
+	minGraceSeconds = 1
+
 	// defaultDrainSeconds is the default of the API, for pools that were read without it.
 	defaultDrainSeconds = 300
 )
@@ -121,4 +125,5 @@ func setDefaults(spec *corev1.PodSpec, drainSeconds *int32) {
 	if spec.TerminationGracePeriodSeconds == nil {
 		spec.TerminationGracePeriodSeconds = new(int64(ptr.Deref(drainSeconds, defaultDrainSeconds)))
 	}
+	spec.TerminationGracePeriodSeconds = new(max(*spec.TerminationGracePeriodSeconds, minGraceSeconds))
 }

@@ -92,6 +92,18 @@ func testGolden(t *testing.T, file string, pod *corev1.Pod) {
 	}
 }
 
+// A pod without a grace period is gone from the API before its processes have ended.
+func TestAWorkerAlwaysHasAGracePeriod(t *testing.T) {
+	for name, change := range map[string]func(*v1alpha1.WorkerPoolSpec){
+		"the pool's":     func(s *v1alpha1.WorkerPoolSpec) { s.DrainTimeoutSeconds = new(int32(0)) },
+		"the template's": func(s *v1alpha1.WorkerPoolSpec) { s.Template.Spec.TerminationGracePeriodSeconds = new(int64(0)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			NewWithT(t).Expect(Pod(plain(change), 0, agent).Spec.TerminationGracePeriodSeconds).To(HaveValue(Equal(int64(1))))
+		})
+	}
+}
+
 func TestPodKeepsWhatTheTemplateDecides(t *testing.T) {
 	g := NewWithT(t)
 	pod := Pod(plain(func(s *v1alpha1.WorkerPoolSpec) {
