@@ -51,6 +51,8 @@ type Pool interface {
 	Start() error
 	// Close ends dispatch: queued Jobs wait for a pool of that name again, and what runs goes on.
 	Close()
+	// Kill ends what runs at once.
+	Kill()
 	// Cordon declares which workers are about to be deleted, all of them, and returns those that may be: a worker is not
 	// if it turns out not to be as it was thought to be. All others serve again.
 	Cordon(victims []engine.Victim) map[types.UID]bool
@@ -175,6 +177,11 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	s, err := r.observe(ctx, pool)
 	if err != nil {
 		return reconcile.Result{}, err
+	}
+	if going, err := r.namespaceGoing(ctx, s); err != nil {
+		return reconcile.Result{}, err
+	} else if going {
+		return r.endWithNamespace(ctx, s)
 	}
 	if done, err := r.finish(ctx, s); done || err != nil {
 		return conflictIsLater(err)

@@ -13,7 +13,11 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
+	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
 	"github.com/workerpool-dev/workerpool/internal/engine"
@@ -225,6 +229,52 @@ func TestPoolGoesAtOnceWithItsNamespace(t *testing.T) {
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: f.namespace, Name: "demo-0"}}
 	f.Expect(f.client.Delete(t.Context(), pod, client.GracePeriodSeconds(0))).To(Succeed())
 	f.Eventually(f.engine.workersOf(f.key())).Should(BeEmpty())
+}
+
+// A namespace that goes deletes its pods first, and the pool once they are gone.
+func TestAWorkerIsNotDrainedWhereItsNamespaceGoes(t *testing.T) {
+	f := start(t, nil)
+	f.create(f.pool().Replicas(2).Obj())
+	f.expectPods("demo-0", "demo-1")
+	for _, name := range []string{"demo-0", "demo-1"} {
+		f.bind(name)
+		f.ready(name)
+		f.engine.setPod(f.pod(name), engine.PodSnapshot{Name: name, Connected: true, Busy: true})
+	}
+	f.Expect(*f.pod("demo-0").Spec.TerminationGracePeriodSeconds).To(BeNumerically("==", 300))
+	f.Expect(f.client.Delete(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: f.namespace}})).To(Succeed())
+	f.Expect(f.client.Delete(t.Context(), f.pod("demo-0"))).To(Succeed())
+
+	grace := func(name string) func() *int64 {
+		return func() *int64 { return f.pod(name).DeletionGracePeriodSeconds }
+	}
+	f.Eventually(grace("demo-0")).Should(HaveValue(BeNumerically("==", 1)))
+	f.Eventually(grace("demo-1")).Should(HaveValue(BeNumerically("==", 1)))
+	f.Eventually(f.engine.isRemoved(f.key())).Should(BeTrue())
+	f.Eventually(f.engine.isKilled(f.key())).Should(BeTrue())
+	f.Expect(f.events.Events).NotTo(Receive(), "an event can't be made there")
+}
+
+func TestAWorkerThatSomebodyDeletesIsDrainedWhereItsNamespaceStays(t *testing.T) {
+	f := start(t, nil)
+	f.create(f.pool().Replicas(1).Obj())
+	f.expectPods("demo-0")
+	f.bind("demo-0")
+	f.ready("demo-0")
+	f.Expect(f.client.Delete(t.Context(), f.pod("demo-0"))).To(Succeed())
+	f.expectPods("demo-1") // its successor: it was looked at
+	f.Expect(f.pod("demo-0").DeletionGracePeriodSeconds).To(HaveValue(BeNumerically("==", 300)))
+}
+
+func TestNoWorkerIsMadeWhereTheNamespaceGoes(t *testing.T) {
+	f := newFixture(t, nil)
+	f.create(f.pool().Replicas(1).Obj())
+	f.Expect(f.client.Delete(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: f.namespace}})).To(Succeed())
+	env.Manager(t, f.namespace, func(mgr manager.Manager) error {
+		return f.reconciler(mgr, clock.RealClock{}).SetupWithManager(t.Context(), mgr, source.Channel(f.engine.changes, &handler.EnqueueRequestForObject{}), ready)
+	})
+	f.Eventually(f.engine.isRemoved(f.key())).Should(BeTrue())
+	f.Expect(f.events.Events).NotTo(Receive(), "an event can't be made there")
 }
 
 func TestForeignPodIsLeftAloneAndReported(t *testing.T) {

@@ -93,8 +93,10 @@ func (r *Reconciler) removeBatch(ctx context.Context, s *scope, batch []Intent) 
 			continue
 		}
 		s.memory.deleted[intent.UID] = true
-		if intent.Action == GiveUp {
+		if intent.Action != Delete {
 			s.memory.givenUp[intent.UID] = true
+		}
+		if intent.Action == GiveUp {
 			r.workerLost(s.pool, pods[i])
 		}
 		if intent.Reason == strayReason {
@@ -108,7 +110,7 @@ func (r *Reconciler) removeBatch(ctx context.Context, s *scope, batch []Intent) 
 // remove deletes the pod of a worker.
 func (r *Reconciler) remove(ctx context.Context, pod *corev1.Pod, intent Intent) error {
 	options := []client.DeleteOption{client.Preconditions{UID: &intent.UID}}
-	if intent.Action == GiveUp {
+	if intent.Action != Delete {
 		options = append(options, client.GracePeriodSeconds(giveUpGraceSeconds))
 	}
 	err := r.client.Delete(ctx, pod, options...)
@@ -175,6 +177,11 @@ func (r *Reconciler) createBatch(ctx context.Context, s *scope, batch []Intent) 
 		case failed == nil:
 			failed = err
 		}
+	}
+	if apierrors.HasStatusCause(failed, corev1.NamespaceTerminatingCause) {
+		s.memory.namespaceGoing = true
+		s.waits = append(s.waits, atOnce)
+		return false, nil
 	}
 	if failed != nil && ctx.Err() != nil {
 		return false, fmt.Errorf("create pods: %w", failed)

@@ -15,25 +15,50 @@ import (
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
 )
 
-// finish lets a pool go that is being deleted and has no worker left. Where the whole namespace is
-// being deleted it does not wait for them: nobody can make a worker there any more, and the pods
-// are drained by their own deletion.
+// finish lets a pool go that is being deleted and has no worker left.
 func (r *Reconciler) finish(ctx context.Context, s *scope) (bool, error) {
-	if !s.deleting() {
+	if !s.deleting() || len(s.workers()) > 0 {
 		return false, nil
 	}
-	if len(s.workers()) > 0 {
-		if going, err := r.namespaceGoing(ctx, s.key.Namespace); err != nil || !going {
-			return false, err
+	return true, r.letGo(ctx, s)
+}
+
+// endWithNamespace ends a pool whose namespace is being deleted. Its workers are not drained: nobody is left who could read
+// what their Jobs do, and the namespace waits for them. A kubelet that was told to wait long does not take a shorter time
+// from then on, so the Jobs are killed: a worker that runs nothing ends by itself. No event tells of it, since none can be
+// made there any more.
+func (r *Reconciler) endWithNamespace(ctx context.Context, s *scope) (reconcile.Result, error) {
+	r.closePool(s.key)
+	if p, ok := r.engine.Pool(s.key); ok {
+		p.Kill()
+	}
+	r.tellWorkers(s)
+	var intents []Intent
+	for _, w := range s.workers() {
+		if !w.GivenUp && !w.Terminated {
+			intents = append(intents, w.remove(End, "its namespace is being deleted"))
 		}
 	}
+	if err := r.execute(ctx, s, intents); err != nil {
+		return reconcile.Result{}, err
+	}
+	if s.deleting() {
+		if err := r.letGo(ctx, s); err != nil {
+			return conflictIsLater(err)
+		}
+	}
+	return again(s.waits...), nil
+}
+
+// letGo closes a pool and lets the API server remove it.
+func (r *Reconciler) letGo(ctx context.Context, s *scope) error {
 	r.closePool(s.key)
 	if !controllerutil.ContainsFinalizer(s.pool, v1alpha1.Finalizer) {
-		return true, nil
+		return nil
 	}
 	base := s.pool.DeepCopy()
 	controllerutil.RemoveFinalizer(s.pool, v1alpha1.Finalizer)
-	return true, r.patch(ctx, s.pool, base, "remove the finalizer")
+	return r.patch(ctx, s.pool, base, "remove the finalizer")
 }
 
 // leave closes a pool that does not exist any more, or that is not this installation's any more. Its pods may be there for a while yet, as where a whole
@@ -63,12 +88,29 @@ func (r *Reconciler) leave(ctx context.Context, key types.NamespacedName) (recon
 	return again(s.waits...), nil
 }
 
-func (r *Reconciler) namespaceGoing(ctx context.Context, name string) (bool, error) {
+// namespaceGoing tells whether the pool's namespace is being deleted. That deletes the pods first, and the pool once those
+// are gone. So the API server is asked, once for each pod that somebody else has deleted, and while the pool itself is
+// being deleted.
+func (r *Reconciler) namespaceGoing(ctx context.Context, s *scope) (bool, error) {
+	var deleted []types.UID
+	for _, pod := range s.pods {
+		if !pod.DeletionTimestamp.IsZero() && !s.memory.deleted[pod.UID] && !s.memory.asked[pod.UID] {
+			deleted = append(deleted, pod.UID)
+		}
+	}
+	if s.memory.namespaceGoing || len(deleted) == 0 && (!s.deleting() || len(s.workers()) == 0) {
+		return s.memory.namespaceGoing, nil
+	}
 	namespace := &corev1.Namespace{}
-	if err := r.apiReader.Get(ctx, client.ObjectKey{Name: name}, namespace); err != nil {
+	err := r.apiReader.Get(ctx, client.ObjectKey{Name: s.key.Namespace}, namespace)
+	if client.IgnoreNotFound(err) != nil {
 		return false, fmt.Errorf("get the namespace: %w", err)
 	}
-	return !namespace.DeletionTimestamp.IsZero(), nil
+	for _, uid := range deleted {
+		s.memory.asked[uid] = true
+	}
+	s.memory.namespaceGoing = err != nil || !namespace.DeletionTimestamp.IsZero()
+	return s.memory.namespaceGoing, nil
 }
 
 // patch writes what has changed of the metadata since base, unless another write came between: a merge patch

@@ -20,8 +20,12 @@ type memory struct {
 	created map[types.UID]expected
 	// deleted are pods that were deleted; the cache may show them as they were before.
 	deleted map[types.UID]bool
-	// givenUp are pods that were deleted because they were lost.
+	// givenUp are pods that were deleted with hardly any grace.
 	givenUp map[types.UID]bool
+	// asked are pods that somebody else has deleted, after which it was asked whether the namespace is being deleted; and
+	// namespaceGoing whether it is. It never comes back.
+	asked          map[types.UID]bool
+	namespaceGoing bool
 	// unseen are pods that the engine knows and the cache does not show.
 	unseen map[types.UID]*unseen
 	// resetFailed are pods of which it was told that they could not be reset.
@@ -72,6 +76,7 @@ func newMemory(pool types.UID) *memory {
 		created:     map[types.UID]expected{},
 		deleted:     map[types.UID]bool{},
 		givenUp:     map[types.UID]bool{},
+		asked:       map[types.UID]bool{},
 		resetFailed: map[types.UID]bool{},
 		taken:       map[int]time.Time{},
 	}
@@ -82,7 +87,7 @@ func (m *memory) observe(cached map[types.UID]bool) {
 	for uid := range cached {
 		delete(m.created, uid)
 	}
-	for _, known := range []map[types.UID]bool{m.deleted, m.givenUp, m.resetFailed} {
+	for _, known := range []map[types.UID]bool{m.deleted, m.givenUp, m.asked, m.resetFailed} {
 		for uid := range known {
 			if _, coming := m.created[uid]; !cached[uid] && !coming {
 				delete(known, uid)

@@ -64,6 +64,8 @@ const (
 	Delete Action = "delete"
 	// GiveUp deletes the worker with hardly any grace.
 	GiveUp Action = "give up"
+	// End deletes the worker with hardly any grace, though it is heard of.
+	End Action = "end"
 )
 
 // strayReason is why a stray is deleted.

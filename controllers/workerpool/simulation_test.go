@@ -259,6 +259,7 @@ func (w *world) SetWorkers(_ types.NamespacedName, pods []engine.WorkerPod) { w.
 func (w *world) Pool(types.NamespacedName) (Pool, bool)                     { return w, true }
 func (w *world) Start() error                                               { return nil }
 func (w *world) Close()                                                     {}
+func (w *world) Kill()                                                      {}
 func (w *world) Gone(types.UID)                                             {}
 func (w *world) Explain(string, string)                                     {}
 func (w *world) Snapshot() engine.PoolSnapshot                              { return engine.PoolSnapshot{Pods: w.does} }

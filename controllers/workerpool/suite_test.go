@@ -189,6 +189,7 @@ type fakeEngine struct {
 	pools     map[types.NamespacedName]engine.PoolConfig
 	started   map[types.NamespacedName]bool
 	removed   map[types.NamespacedName]bool
+	killed    map[types.NamespacedName]bool
 	workers   map[types.NamespacedName][]engine.WorkerPod
 	buried    map[types.UID]bool
 	drained   map[types.UID]bool
@@ -200,7 +201,7 @@ func newFakeEngine() *fakeEngine {
 	return &fakeEngine{
 		changes: make(chan event.GenericEvent),
 		pools:   map[types.NamespacedName]engine.PoolConfig{},
-		started: map[types.NamespacedName]bool{}, removed: map[types.NamespacedName]bool{},
+		started: map[types.NamespacedName]bool{}, removed: map[types.NamespacedName]bool{}, killed: map[types.NamespacedName]bool{},
 		workers: map[types.NamespacedName][]engine.WorkerPod{}, drained: map[types.UID]bool{}, buried: map[types.UID]bool{},
 		snapshots: map[types.NamespacedName]engine.PoolSnapshot{}, explained: map[types.NamespacedName]string{},
 	}
@@ -232,6 +233,12 @@ func (p fakePool) Close() {
 	p.engine.mu.Lock()
 	defer p.engine.mu.Unlock()
 	p.engine.removed[p.key] = true
+}
+
+func (p fakePool) Kill() {
+	p.engine.mu.Lock()
+	defer p.engine.mu.Unlock()
+	p.engine.killed[p.key] = true
 }
 
 // Cordon remembers all pods that were ever cordoned.
@@ -330,6 +337,14 @@ func (e *fakeEngine) isRemoved(key types.NamespacedName) func() bool {
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		return e.removed[key]
+	}
+}
+
+func (e *fakeEngine) isKilled(key types.NamespacedName) func() bool {
+	return func() bool {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		return e.killed[key]
 	}
 }
 

@@ -42,6 +42,13 @@ func (m *Manager) Close() {
 	m.pool.close()
 }
 
+// Kill ends what runs in the pool at once, because all around it goes: nobody is left who could read what becomes of it.
+func (m *Manager) Kill() {
+	m.pool.engine.enter()
+	defer m.pool.engine.leave()
+	m.pool.kill()
+}
+
 // Stop is Close that waits until nothing runs, and all results are stored.
 func (m *Manager) Stop() error {
 	m.Close()

@@ -221,6 +221,17 @@ func (p *pool) close() {
 	p.engine.collect(p)
 }
 
+// kill ends what runs in the pool at once.
+func (p *pool) kill() {
+	for _, w := range p.byOrdinal() {
+		for _, t := range w.sorted() {
+			if !t.attempt.unsent {
+				w.kill(t.attempt.token, 0)
+			}
+		}
+	}
+}
+
 // abandon lets go of what a closed pool still has, because another took its name.
 func (p *pool) abandon() {
 	for _, w := range p.byOrdinal() {

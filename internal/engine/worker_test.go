@@ -282,3 +282,19 @@ func TestTellingOfWorkersTakesNoLongerPerWorkerWhereThereAreMany(t *testing.T) {
 		t.Errorf("%d workers take %v and %d take %v: %.0f times as long", few, short, many, long, ratio)
 	}
 }
+
+// Of a pool whose namespace goes. What waits for a write or a read was not sent yet.
+func TestWhatRunsInAPoolIsKilledAtOnce(t *testing.T) {
+	w, p := lone(t)
+	uid := w.runJob()
+	_, token := w.running(uid, 0)
+	w.pool().Close()
+	w.pool().Kill()
+	w.turn()
+	if want := (Kill{Token: token}); len(p.kills) != 1 || p.kills[0] != want {
+		t.Fatalf("the agent was told to end %+v, want %+v", p.kills, want)
+	}
+	if s := w.pool().Snapshot(); s.Active != 0 {
+		t.Errorf("%d Jobs are active", s.Active)
+	}
+}

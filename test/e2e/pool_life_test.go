@@ -2,12 +2,17 @@ package e2e
 
 import (
 	"fmt"
+	"strings"
 	"testing"
+	"time"
 
 	. "github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	apitypes "k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
 )
@@ -82,4 +87,23 @@ func TestARolloutCanDoWithoutFurtherWorkers(t *testing.T) {
 	f.patch(f.getPool(), `{"spec":{"slots":2}}`)
 	demo := f.awaitPool(And(ready("2/2"), HaveField("Status.UpdatedReplicas", HaveValue(BeEquivalentTo(2))), HaveField("Status.ObservedGeneration", BeEquivalentTo(2))))
 	f.Expect(*demo.Status.Replicas).To(BeEquivalentTo(2))
+}
+
+// A namespace deletes its pods first. Nothing says to them that it is not for a moment only.
+func TestANamespaceThatIsDeletedIsGoneWithinSeconds(t *testing.T) {
+	f := setup(t)
+	f.create(f.pool().Replicas(2).DrainTimeout(300).Obj())
+	f.awaitPool(ready("2/2"))
+	f.create(f.job("long", "trap '' TERM; while true; do sleep 1; done").Obj())
+	f.awaitJob("long", inState(v1alpha1.JobRunning, ""))
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: f.namespace}}
+	f.Expect(cluster.Delete(f.ctx, namespace)).To(Succeed())
+	f.Eventually(func() bool {
+		return apierrors.IsNotFound(cluster.Get(f.ctx, client.ObjectKeyFromObject(namespace), namespace))
+	}, 30*time.Second).Should(BeTrue())
+	for text := range strings.Lines(f.kubectl("logs", "--namespace="+operatorNamespace, leader(f))) {
+		if strings.Contains(text, f.namespace) {
+			f.Expect(text).NotTo(ContainSubstring("forbidden"))
+		}
+	}
 }

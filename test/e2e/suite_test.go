@@ -94,7 +94,7 @@ func newFixture(t *testing.T, standard string) *fixture {
 			t.Log(f.kubectl("get", "wp,wj,pods", "-o", "wide"))
 			t.Log(f.kubectl("get", "wp,wj", "-o", "yaml"))
 		}
-		if err := cluster.Delete(context.Background(), namespace); err != nil {
+		if err := cluster.Delete(context.Background(), namespace); client.IgnoreNotFound(err) != nil {
 			t.Errorf("deleting the namespace: %v", err)
 		}
 	})
