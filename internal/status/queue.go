@@ -2,7 +2,6 @@ package status
 
 import (
 	"cmp"
-
 	"container/heap"
 	"time"
 )

@@ -108,8 +108,8 @@ func rankOf(w *engine.Write) int {
 type entry struct {
 	uid       types.UID
 	namespace string
-	pending *engine.Write
-	due     time.Time
+	pending   *engine.Write
+	due       time.Time
 	// tries of the pending write that failed.
 	tries    int
 	inFlight bool

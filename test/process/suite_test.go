@@ -60,7 +60,7 @@ func run(m *testing.M) int {
 		return 1
 	}
 	built = programsIn(folder)
-	return testutil.Run(m, &env)
+	return testutil.Run(m, &env, nil)
 }
 
 // soak tells whether there is time for what takes long.
