@@ -8,8 +8,10 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/workerpool-dev/workerpool/api/v1alpha1"
 	"github.com/workerpool-dev/workerpool/controllers/job"
 	"github.com/workerpool-dev/workerpool/controllers/workerpool"
 	"github.com/workerpool-dev/workerpool/internal/engine"
@@ -54,6 +56,13 @@ func (o *Outbox) PoolOpened(pool types.NamespacedName) {
 // PoolChanged is engine.Outbox's.
 func (o *Outbox) PoolChanged(pool types.NamespacedName) {
 	o.Pools.AddAfter(ctrl.Request{NamespacedName: pool}, poolInterval)
+}
+
+// Cached are the options of the cache that the controllers read.
+func Cached() map[client.Object]cache.ByObject {
+	cached := workerpool.Cached()
+	cached[&v1alpha1.Job{}] = cache.ByObject{Transform: job.Trim}
+	return cached
 }
 
 // Setup adds all controllers to the manager. Those that need what is in memory wait for ready.

@@ -13,9 +13,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/selection"
 	"k8s.io/apimachinery/pkg/types"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/client-go/discovery"
@@ -31,7 +29,6 @@ import (
 
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
 	"github.com/workerpool-dev/workerpool/controllers"
-	"github.com/workerpool-dev/workerpool/controllers/job"
 	"github.com/workerpool-dev/workerpool/internal/admin"
 	"github.com/workerpool-dev/workerpool/internal/apiserver"
 	"github.com/workerpool-dev/workerpool/internal/certs"
@@ -100,10 +97,6 @@ func newManager(restConfig *rest.Config, lease *leader.Lease) (ctrl.Manager, err
 	scheme := runtime.NewScheme()
 	utilruntime.Must(clientgoscheme.AddToScheme(scheme))
 	utilruntime.Must(v1alpha1.AddToScheme(scheme))
-	ours, err := labels.NewRequirement(v1alpha1.LabelPool, selection.Exists, nil)
-	if err != nil {
-		return nil, err
-	}
 	informers, err := tolerant.Informers(restConfig, scheme)
 	if err != nil {
 		return nil, err
@@ -116,10 +109,7 @@ func newManager(restConfig *rest.Config, lease *leader.Lease) (ctrl.Manager, err
 		Cache: cache.Options{
 			NewInformer:      informers,
 			DefaultTransform: cache.TransformStripManagedFields(),
-			ByObject: map[client.Object]cache.ByObject{
-				&corev1.Pod{}:   {Label: labels.NewSelector().Add(*ours)},
-				&v1alpha1.Job{}: {Transform: job.Trim},
-			},
+			ByObject:         controllers.Cached(),
 		},
 		Client: client.Options{Cache: &client.CacheOptions{DisableFor: []client.Object{&corev1.Secret{}, &corev1.Service{}}}},
 		// The manager's own servers have no bounds: admin has others.

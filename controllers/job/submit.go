@@ -97,9 +97,13 @@ func Trim(object any) (any, error) {
 	if !engine.IsReduced(&job.Spec) { // else it was here before
 		noteBytes(job)
 	}
+	notes := tolerant.InMemory(job)
 	job.ObjectMeta = metav1.ObjectMeta{
 		Namespace: job.Namespace, Name: job.Name, UID: job.UID, ResourceVersion: job.ResourceVersion, Generation: job.Generation,
-		CreationTimestamp: job.CreationTimestamp, DeletionTimestamp: job.DeletionTimestamp, Annotations: ownAnnotations(job),
+		CreationTimestamp: job.CreationTimestamp, DeletionTimestamp: job.DeletionTimestamp,
+	}
+	if len(notes) > 0 {
+		job.Annotations = notes
 	}
 	job.Namespace, job.Spec.Pool = shared(job.Namespace), shared(job.Spec.Pool)
 	job.Spec.Execution = shared(job.Spec.Execution)
@@ -111,18 +115,6 @@ func Trim(object any) (any, error) {
 		job.Status.Message = shared(job.Status.Message) // that of a finished one is its own
 	}
 	return job, nil
-}
-
-// ownAnnotations are those that an object has in the cache only.
-func ownAnnotations(job *v1alpha1.Job) map[string]string {
-	own := tolerant.Marks(job)
-	if n, large := job.Annotations[bytesAnnotation]; large {
-		if own == nil {
-			own = map[string]string{}
-		}
-		own[bytesAnnotation] = n
-	}
-	return own
 }
 
 // shared is one string for all that are equal.

@@ -23,7 +23,7 @@ import (
 
 var env *testutil.Environment
 
-func TestMain(m *testing.M) { os.Exit(testutil.Run(m, &env)) }
+func TestMain(m *testing.M) { os.Exit(testutil.Run(m, &env, nil)) }
 
 // patience is how long a test waits for what should come within a moment.
 const patience = 10 * time.Second

@@ -29,7 +29,7 @@ import (
 )
 
 // +kubebuilder:rbac:groups=workerpool.dev,resources=workerpools,verbs=get;list;watch;patch
-// +kubebuilder:rbac:groups=workerpool.dev,resources=workerpools/status,verbs=update
+// +kubebuilder:rbac:groups=workerpool.dev,resources=workerpools/status,verbs=patch
 // +kubebuilder:rbac:groups=workerpool.dev,resources=workerpools/finalizers,verbs=update
 // +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch;create;delete
 // +kubebuilder:rbac:groups="",resources=namespaces,verbs=get
@@ -190,7 +190,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	s.autoscale()
 	r.resetsFailed(s)
 	if err := r.execute(ctx, s, s.withinLimits(Plan(s.state()), r.agent)); err != nil {
-		return reconcile.Result{}, err
+		return conflictIsLater(err)
 	}
 	r.explain(s)
 	if err := r.writeStatus(ctx, s); err != nil {

@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
+	"github.com/workerpool-dev/workerpool/api/v1alpha1"
 	"github.com/workerpool-dev/workerpool/internal/engine"
 	"github.com/workerpool-dev/workerpool/internal/podspec"
 )
@@ -144,22 +145,39 @@ func (r *Reconciler) create(ctx context.Context, s *scope, intents []Intent) err
 	if len(todo) < len(intents) {
 		s.waits = append(s.waits, atOnce)
 	}
+	whole, err := r.whole(ctx, s)
+	if err != nil {
+		return err
+	}
 	for size := 1; len(todo) > 0; size *= 2 {
 		batch := todo[:min(size, len(todo))]
 		todo = todo[len(batch):]
-		if ok, err := r.createBatch(ctx, s, batch); !ok || err != nil {
+		if ok, err := r.createBatch(ctx, s, whole, batch); !ok || err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// whole reads the pool with its template, which the cache does not have. It fails with a conflict if that is not the one
+// that the plan is for.
+func (r *Reconciler) whole(ctx context.Context, s *scope) (*v1alpha1.WorkerPool, error) {
+	live := &v1alpha1.WorkerPool{}
+	if err := r.apiReader.Get(ctx, s.key, live); err != nil {
+		return nil, fmt.Errorf("get the pool with its template: %w", err)
+	}
+	if live.UID != s.pool.UID || podspec.Hash(live) != s.hash {
+		return nil, apierrors.NewConflict(v1alpha1.GroupVersion.WithResource("workerpools").GroupResource(), s.key.Name, errBehind)
+	}
+	return live, nil
+}
+
 // createBatch makes some workers at once. It is false if one could not be made.
-func (r *Reconciler) createBatch(ctx context.Context, s *scope, batch []Intent) (bool, error) {
+func (r *Reconciler) createBatch(ctx context.Context, s *scope, whole *v1alpha1.WorkerPool, batch []Intent) (bool, error) {
 	pods, errs := make([]*corev1.Pod, len(batch)), make([]error, len(batch))
 	var group sync.WaitGroup
 	for i, intent := range batch {
-		pods[i] = podspec.Pod(s.pool, intent.Ordinal, r.agent)
+		pods[i] = podspec.Pod(whole, intent.Ordinal, r.agent)
 		group.Go(func() { errs[i] = r.client.Create(ctx, pods[i]) })
 	}
 	group.Wait()

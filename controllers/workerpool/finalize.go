@@ -2,10 +2,12 @@ package workerpool
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -56,9 +58,9 @@ func (r *Reconciler) letGo(ctx context.Context, s *scope) error {
 	if !controllerutil.ContainsFinalizer(s.pool, v1alpha1.Finalizer) {
 		return nil
 	}
-	base := s.pool.DeepCopy()
-	controllerutil.RemoveFinalizer(s.pool, v1alpha1.Finalizer)
-	return r.patch(ctx, s.pool, base, "remove the finalizer")
+	return r.patch(ctx, s.pool, "remove the finalizer", func(meta *metav1.PartialObjectMetadata) {
+		controllerutil.RemoveFinalizer(meta, v1alpha1.Finalizer)
+	})
 }
 
 // leave closes a pool that does not exist any more, or that is not this installation's any more. Its pods may be there for a while yet, as where a whole
@@ -113,18 +115,30 @@ func (r *Reconciler) namespaceGoing(ctx context.Context, s *scope) (bool, error)
 	return s.memory.namespaceGoing, nil
 }
 
-// patch writes what has changed of the metadata since base, unless another write came between: a merge patch
-// replaces the list of finalizers as a whole. The answer is metadata too, which can be decoded of any pool.
-func (r *Reconciler) patch(ctx context.Context, pool, base *v1alpha1.WorkerPool, what string) error {
-	changed, from := metadataOf(pool), metadataOf(base)
-	if err := r.client.Patch(ctx, changed, client.MergeFromWithOptions(from, client.MergeFromWithOptimisticLock{})); err != nil {
+// patch changes the metadata of this very pool, unless another write comes between: a merge patch replaces the list of
+// finalizers as a whole, so that is read first. The cache does not have all of it. Metadata can be decoded of any pool.
+func (r *Reconciler) patch(ctx context.Context, pool *v1alpha1.WorkerPool, what string, change func(*metav1.PartialObjectMetadata)) error {
+	live := metadataOf(pool)
+	if err := r.apiReader.Get(ctx, client.ObjectKeyFromObject(pool), live); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	if live.UID != pool.UID || live.ResourceVersion != pool.ResourceVersion {
+		return apierrors.NewConflict(v1alpha1.GroupVersion.WithResource("workerpools").GroupResource(), pool.Name, errBehind)
+	}
+	base := live.DeepCopy()
+	change(live)
+	if err := r.client.Patch(ctx, live, client.MergeFromWithOptions(base, client.MergeFromWithOptimisticLock{})); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	return nil
 }
 
+// errBehind: what was decided from the cache is to be decided again.
+var errBehind = errors.New("the cache is behind")
+
+// metadataOf names a pool.
 func metadataOf(pool *v1alpha1.WorkerPool) *metav1.PartialObjectMetadata {
-	meta := &metav1.PartialObjectMetadata{ObjectMeta: *pool.ObjectMeta.DeepCopy()}
+	meta := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: pool.Namespace, Name: pool.Name}}
 	meta.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("WorkerPool"))
 	return meta
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -25,22 +26,19 @@ const tellAgain = time.Hour
 // adopt makes a pool that is no installation's this one's, and sees to it that the pool does not go before its workers.
 // It tells whether it has written; the change brings the next reconcile.
 func (r *Reconciler) adopt(ctx context.Context, pool *v1alpha1.WorkerPool) (bool, error) {
-	base := pool.DeepCopy()
-	changed := false
-	if pool.Annotations[v1alpha1.Installation] == "" && r.agent.Installation != "" {
-		if pool.Annotations == nil {
-			pool.Annotations = map[string]string{}
-		}
-		pool.Annotations[v1alpha1.Installation] = r.agent.Installation
-		changed = true
-	}
-	if pool.DeletionTimestamp.IsZero() && controllerutil.AddFinalizer(pool, v1alpha1.Finalizer) {
-		changed = true
-	}
-	if !changed {
+	claim := pool.Annotations[v1alpha1.Installation] == "" && r.agent.Installation != ""
+	hold := pool.DeletionTimestamp.IsZero() && !controllerutil.ContainsFinalizer(pool, v1alpha1.Finalizer)
+	if !claim && !hold {
 		return false, nil
 	}
-	return true, r.patch(ctx, pool, base, "adopt the pool")
+	return true, r.patch(ctx, pool, "adopt the pool", func(meta *metav1.PartialObjectMetadata) {
+		if claim {
+			metav1.SetMetaDataAnnotation(&meta.ObjectMeta, v1alpha1.Installation, r.agent.Installation)
+		}
+		if hold {
+			controllerutil.AddFinalizer(meta, v1alpha1.Finalizer)
+		}
+	})
 }
 
 // anothers tells whether a pool is another installation's.

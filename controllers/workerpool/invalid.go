@@ -2,13 +2,10 @@ package workerpool
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 
 	"k8s.io/apimachinery/pkg/api/meta"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
@@ -34,25 +31,4 @@ func (r *Reconciler) confirmFault(ctx context.Context, s *scope) (bool, error) {
 	}
 	log.FromContext(ctx).Info("Set apart a WorkerPool that can't be read", "WorkerPool", klog.KObj(live), "fault", s.fault.Message)
 	return true, nil
-}
-
-// storeStatus replaces the status. Of a pool that can't be read only the status is sent, and only metadata comes back.
-func (r *Reconciler) storeStatus(ctx context.Context, s *scope) error {
-	if !s.unreadable() {
-		return r.client.Status().Update(ctx, s.pool)
-	}
-	type operation struct {
-		Op    string `json:"op"`
-		Path  string `json:"path"`
-		Value any    `json:"value"`
-	}
-	body, err := json.Marshal([]operation{
-		{"replace", "/metadata/uid", s.pool.UID},
-		{"replace", "/metadata/resourceVersion", s.pool.ResourceVersion},
-		{"add", "/status", s.pool.Status},
-	})
-	if err != nil {
-		return fmt.Errorf("encode the status: %w", err)
-	}
-	return r.client.Status().Patch(ctx, metadataOf(s.pool), client.RawPatch(types.JSONPatchType, body))
 }

@@ -6,7 +6,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
-	helper "k8s.io/component-helpers/resource"
 	"k8s.io/utils/ptr"
 
 	"github.com/workerpool-dev/workerpool/internal/podspec"
@@ -82,7 +81,7 @@ func (s *scope) requested() worker.ResourceUsage {
 
 // requestsOf a pod, as the scheduler counts them.
 func requestsOf(pod *corev1.Pod) worker.ResourceUsage {
-	requests := helper.PodRequests(pod, helper.PodResourcesOptions{})
+	requests := podspec.Requests(pod)
 	return worker.ResourceUsage{CPU: float64(requests.Cpu().MilliValue()) / 1000, Memory: requests.Memory().Value()}
 }
 

@@ -51,7 +51,7 @@ func (s *scope) obstacle() obstacle {
 // obstacleOf returns what keeps a pod from starting; empty strings if nothing does.
 func obstacleOf(pod *corev1.Pod) (reason, message string) {
 	for _, status := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
-		if w := status.State.Waiting; w != nil && slices.Contains(stuckReasons, w.Reason) {
+		if w := status.State.Waiting; stuck(&status) {
 			return v1alpha1.ReasonWorkerCannotStart, fmt.Sprintf("container %q: %s: %s%s", status.Name, w.Reason, w.Message, lastEnd(status))
 		}
 	}
@@ -59,6 +59,11 @@ func obstacleOf(pod *corev1.Pod) (reason, message string) {
 		return v1alpha1.ReasonUnschedulable, c.Message
 	}
 	return "", ""
+}
+
+// stuck tells whether a container will not start by waiting alone.
+func stuck(status *corev1.ContainerStatus) bool {
+	return status.State.Waiting != nil && slices.Contains(stuckReasons, status.State.Waiting.Reason)
 }
 
 // lastEnd tells how a container ended last, because a kubelet that waits before the next try says

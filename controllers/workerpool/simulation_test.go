@@ -76,7 +76,9 @@ func newWorld(t *testing.T, replicas int32) *world {
 // reconcile does once what Reconcile does, and returns what it intended.
 func (w *world) reconcile() []Intent {
 	w.t.Helper()
-	s, err := w.reconciler.observe(w.t.Context(), w.pool)
+	cached := w.pool.DeepCopy()
+	podspec.Reduce(cached)
+	s, err := w.reconciler.observe(w.t.Context(), cached)
 	if err != nil {
 		w.t.Fatalf("observe: %v", err)
 	}
@@ -303,6 +305,10 @@ func (c *worldClient) List(_ context.Context, list client.ObjectList, _ ...clien
 }
 
 func (c *worldClient) Get(_ context.Context, key client.ObjectKey, o client.Object, _ ...client.GetOption) error {
+	if pool, ok := o.(*v1alpha1.WorkerPool); ok {
+		c.world.pool.DeepCopyInto(pool)
+		return nil
+	}
 	c.world.gets.Add(1)
 	pod := c.world.pods[key.Name]
 	switch {

@@ -2,13 +2,16 @@ package workerpool
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"math"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/workerpool-dev/workerpool/api/v1alpha1"
 	"github.com/workerpool-dev/workerpool/internal/engine"
@@ -40,6 +43,25 @@ func (r *Reconciler) writeStatus(ctx context.Context, s *scope) error {
 	s.memory.written = s.now
 	r.progressChanged(s.pool, s.memory, before.Conditions)
 	return nil
+}
+
+// storeStatus replaces the status of this very pool in this very version. The cache has not all of the pool: so only the
+// status is sent. Only metadata comes back, which can be decoded of any pool.
+func (r *Reconciler) storeStatus(ctx context.Context, s *scope) error {
+	type operation struct {
+		Op    string `json:"op"`
+		Path  string `json:"path"`
+		Value any    `json:"value"`
+	}
+	body, err := json.Marshal([]operation{
+		{"replace", "/metadata/uid", s.pool.UID},
+		{"replace", "/metadata/resourceVersion", s.pool.ResourceVersion},
+		{"add", "/status", s.pool.Status},
+	})
+	if err != nil {
+		return fmt.Errorf("encode the status: %w", err)
+	}
+	return r.client.Status().Patch(ctx, metadataOf(s.pool), client.RawPatch(types.JSONPatchType, body))
 }
 
 // status is what the pool is.

@@ -115,6 +115,7 @@ func (r *Reconciler) read(ctx context.Context, s *scope, uid types.UID, u *unsee
 	case err != nil:
 		return fmt.Errorf("get pod %q, which the cache does not show: %w", u.name, err)
 	default:
+		_, _ = TrimPod(pod) // it is kept, and fails for nothing
 		u.pod, u.read = pod, s.now
 	}
 	return nil

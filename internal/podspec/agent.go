@@ -15,7 +15,8 @@ import (
 
 // Names of what is put into a worker pod, and where it is found there.
 const (
-	containerAgent = "workerpool-agent"
+	// AgentContainer is the installer's name, and where the agent runs beside the job container, the agent's.
+	AgentContainer = "workerpool-agent"
 	volumeAgent    = "workerpool"
 	volumeToken    = "workerpool-token"
 
@@ -121,7 +122,7 @@ func slotsVariable(pool *v1alpha1.WorkerPool) corev1.EnvVar {
 // container can hold it up or find the volume empty.
 func installer(spec *corev1.PodSpec, job *corev1.Container, agent Agent) corev1.Container {
 	return corev1.Container{
-		Name:            containerAgent,
+		Name:            AgentContainer,
 		Image:           agent.Image,
 		ImagePullPolicy: corev1.PullIfNotPresent,
 		Command:         []string{"/agent", "install", agentPath},

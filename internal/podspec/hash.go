@@ -20,6 +20,9 @@ const hashLength = 10
 // another version of the operator replaces no worker. The slots are among it: with one slot an agent
 // leaves no process at all after a job, with more it must know which are whose.
 func Hash(pool *v1alpha1.WorkerPool) string {
+	if IsReduced(pool) {
+		return pool.Annotations[hashAnnotation]
+	}
 	content := struct {
 		Template  corev1.PodTemplateSpec `json:"template"`
 		Container string                 `json:"container,omitempty"`

@@ -62,7 +62,8 @@ func Ordinal(pool, name string) (int, bool) {
 func Labels(pool string) map[string]string { return map[string]string{v1alpha1.LabelPool: pool} }
 
 // Pod is the worker pod of a pool with this ordinal: the pool's template with the agent put in. It
-// shares nothing with the pool. It passes the restricted Pod Security Standard if the template does.
+// shares nothing with the pool. It passes the restricted Pod Security Standard if the template does. Of a pool that is
+// reduced it only asks for the same resources.
 func Pod(pool *v1alpha1.WorkerPool, ordinal int, agent Agent) *corev1.Pod {
 	template := pool.Spec.Template.DeepCopy()
 	pod := &corev1.Pod{
@@ -105,6 +106,9 @@ func annotations(template map[string]string) map[string]string {
 // KeepsProofs tells whether a worker pod's agent keeps the proofs that it was given with its attempts. Those of the
 // version before do not.
 func KeepsProofs(pod *corev1.Pod) bool { return pod.Annotations[annotationProofs] == "true" }
+
+// ProofsKept are the annotations of a pod that KeepsProofs is true of, and none besides.
+func ProofsKept() map[string]string { return map[string]string{annotationProofs: "true"} }
 
 // unreserved copies a map without the keys that only the operator sets.
 func unreserved(in map[string]string) map[string]string {

@@ -46,7 +46,7 @@ func httpPort(pool *v1alpha1.WorkerPool) int32 {
 func sidecar(pod *corev1.Pod, job *corev1.Container, pool *v1alpha1.WorkerPool, agent Agent) corev1.Container {
 	memory, port := agentMemory(int(max(1, pool.Spec.Slots))), healthPort(pool)
 	c := corev1.Container{
-		Name:            containerAgent,
+		Name:            AgentContainer,
 		Image:           agent.Image,
 		ImagePullPolicy: corev1.PullIfNotPresent,
 		Command:         []string{"/agent", "run"},

@@ -180,14 +180,14 @@ func TestStarted(t *testing.T) {
 		want      bool
 	}{
 		"no status":                 {pool: plain()},
-		"commands: installed":       {pool: plain(), init: of(containerAgent, ended, none), job: of("worker", waiting, none)},
+		"commands: installed":       {pool: plain(), init: of(AgentContainer, ended, none), job: of("worker", waiting, none)},
 		"commands: runs":            {pool: plain(), job: of("worker", running, none), want: true},
 		"commands: starts again":    {pool: plain(), job: of("worker", waiting, ended), want: true},
 		"commands: ended":           {pool: plain(), job: of("worker", ended, none), want: true},
-		"HTTP: image is pulled":     {pool: plain(serving), init: of(containerAgent, running, none), job: of("worker", waiting, none)},
-		"HTTP: runs":                {pool: plain(serving), init: of(containerAgent, running, none), job: of("worker", running, none), want: true},
-		"HTTP: both start again":    {pool: plain(serving), init: of(containerAgent, waiting, ended), job: of("worker", waiting, ended), want: true},
-		"HTTP: agent never started": {pool: plain(serving), init: of(containerAgent, waiting, none), job: of("worker", running, none)},
+		"HTTP: image is pulled":     {pool: plain(serving), init: of(AgentContainer, running, none), job: of("worker", waiting, none)},
+		"HTTP: runs":                {pool: plain(serving), init: of(AgentContainer, running, none), job: of("worker", running, none), want: true},
+		"HTTP: both start again":    {pool: plain(serving), init: of(AgentContainer, waiting, ended), job: of("worker", waiting, ended), want: true},
+		"HTTP: agent never started": {pool: plain(serving), init: of(AgentContainer, waiting, none), job: of("worker", running, none)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			pod := Pod(tc.pool, 0, agent)

@@ -67,7 +67,7 @@ func Started(pod *corev1.Pod) bool {
 	if job == nil || !hasRun(pod.Status.ContainerStatuses, job.Name) {
 		return false
 	}
-	return sidecarOf(pod) == nil || hasRun(pod.Status.InitContainerStatuses, containerAgent)
+	return sidecarOf(pod) == nil || hasRun(pod.Status.InitContainerStatuses, AgentContainer)
 }
 
 func hasRun(statuses []corev1.ContainerStatus, name string) bool {
@@ -105,7 +105,7 @@ func agentContainer(pod *corev1.Pod) *corev1.Container {
 func sidecarOf(pod *corev1.Pod) *corev1.Container {
 	for i := range pod.Spec.InitContainers {
 		c := &pod.Spec.InitContainers[i]
-		if c.Name == containerAgent && c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
+		if c.Name == AgentContainer && c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
 			return c
 		}
 	}

@@ -1,9 +1,56 @@
 package status
 
-import "container/heap"
+import (
+	"cmp"
+	"container/heap"
+	"time"
+)
+
+// turns has the entries of each namespace that has some. Namespaces take turns: the one goes first that was served longest
+// ago. The API server takes seconds for some Jobs, and those of one namespace must not hold up all others.
+type turns map[string]*dueHeap
+
+func (t turns) push(e *entry) {
+	if t[e.namespace] == nil {
+		t[e.namespace] = &dueHeap{}
+	}
+	t[e.namespace].push(e)
+}
+
+func (t turns) remove(e *entry) {
+	e.queue.remove(e)
+	if t[e.namespace].first() == nil {
+		delete(t, e.namespace)
+	}
+}
+
+// next is the entry whose turn it is, nil if there is none; and after how long the next is due of those that are not yet. A
+// namespace that holds as many places as are free waits until one is given back.
+func (t turns) next(now time.Time, held map[string]int, free int) (*entry, time.Duration) {
+	var next *entry
+	wait := time.Hour
+	for namespace, queue := range t {
+		e := queue.first()
+		if due := e.due.Sub(now); due > 0 {
+			wait = min(wait, due)
+			continue
+		}
+		if held[namespace] >= free {
+			continue
+		}
+		if next == nil || cmp.Or(cmp.Compare(queue.served, next.queue.served), e.due.Compare(next.due)) < 0 {
+			next = e
+		}
+	}
+	return next, wait
+}
 
 // dueHeap has entries by the time when they are due.
-type dueHeap struct{ byDue byDue }
+type dueHeap struct {
+	byDue byDue
+	// served is the number of the last write that was taken from it, of all that were taken; 0 if none was.
+	served uint64
+}
 
 func (h *dueHeap) push(e *entry) {
 	e.queue = h

@@ -22,8 +22,9 @@ import (
 )
 
 const (
-	// concurrency is the number of requests under way at once.
-	concurrency = 16
+	// places is the number of requests that may be under way at once. A namespace may take another one while it has fewer
+	// than are free: alone it has half of them, and however many have some, a place is left for the next.
+	places = 32
 	// passingRate is the number of writes a second that tell of states which are not final, and passingBurst
 	// how many of them may go at once: more would hold up what is final, in the API server.
 	passingRate  = 100
@@ -68,7 +69,12 @@ type Writer struct {
 	mu      sync.Mutex
 	entries map[types.UID]*entry
 	// queues have the entries with a pending write, by its rank. Those under way are in none.
-	queues [ranks]dueHeap
+	queues [ranks]turns
+	// held is the number of requests under way of each namespace that has any, and free how many more there may be.
+	held map[string]int
+	free int
+	// taken is the number of writes that were taken so far.
+	taken uint64
 
 	limit *rate.Limiter
 	// storedAt is when a status was stored last.
@@ -102,9 +108,10 @@ func rankOf(w *engine.Write) int {
 
 // entry is one Job with a write that is pending, under way, or both.
 type entry struct {
-	uid     types.UID
-	pending *engine.Write
-	due     time.Time
+	uid       types.UID
+	namespace string
+	pending   *engine.Write
+	due       time.Time
 	// tries of the pending write that failed.
 	tries    int
 	inFlight bool
@@ -116,8 +123,9 @@ type entry struct {
 	deniedSince time.Time
 	// told: the engine knows that the end of the Job is refused.
 	told bool
-	// queue that the entry is in, nil if none, and its place there.
+	// queue that the entry is in, nil if none, of which rank, and its place there.
 	queue *dueHeap
+	rank  int
 	index int
 }
 
@@ -126,6 +134,9 @@ func New(config Config) *Writer {
 	return &Writer{
 		Config:  config,
 		entries: map[types.UID]*entry{},
+		queues:  [ranks]turns{{}, {}, {}},
+		held:    map[string]int{},
+		free:    places,
 		limit:   rate.NewLimiter(passingRate, passingBurst),
 		wake:    make(chan struct{}, 1),
 
@@ -139,7 +150,7 @@ func (w *Writer) Write(write engine.Write) {
 	defer w.mu.Unlock()
 	e := w.entries[write.Job.UID]
 	if e == nil {
-		e = &entry{uid: write.Job.UID}
+		e = &entry{uid: write.Job.UID, namespace: write.Job.Namespace}
 		w.entries[write.Job.UID] = e
 	}
 	w.unqueueLocked(e)
@@ -172,17 +183,10 @@ func (w *Writer) DropWrite(job types.UID) {
 func (w *Writer) Run(ctx context.Context, eng Engine) {
 	var requests sync.WaitGroup
 	defer requests.Wait()
-	slots := make(chan struct{}, concurrency)
-	for w.await(ctx, slots) {
-		carryOut := w.Take(eng)
-		if carryOut == nil { // taken back meanwhile
-			<-slots
-			continue
+	for w.await(ctx) {
+		if carryOut := w.Take(eng); carryOut != nil { // else it was taken back meanwhile
+			requests.Go(func() { carryOut(ctx) })
 		}
-		requests.Go(func() {
-			defer func() { <-slots }()
-			carryOut(ctx)
-		})
 	}
 }
 
@@ -193,31 +197,28 @@ func (w *Writer) Take(eng Engine) func(context.Context) {
 	if e == nil {
 		return nil
 	}
-	return func(ctx context.Context) { w.handle(ctx, eng, e, write) }
+	return func(ctx context.Context) {
+		defer w.release(e.namespace)
+		w.handle(ctx, eng, e, write)
+	}
 }
 
-// await returns true with a slot taken when there is a write whose time has come, and false when the
-// context has ended.
-func (w *Writer) await(ctx context.Context, slots chan<- struct{}) bool {
-	for {
+// await returns true when there is a write whose turn it is, and false when the context has ended.
+func (w *Writer) await(ctx context.Context) bool {
+	for ctx.Err() == nil {
 		ready, wait := w.next()
-		free := slots
-		if !ready {
-			free = nil
+		if ready {
+			return true
 		}
 		timer := w.Clock.NewTimer(wait)
 		select {
-		case free <- struct{}{}:
-			timer.Stop()
-			return true
 		case <-w.wake:
 		case <-timer.C():
 		case <-ctx.Done():
-			timer.Stop()
-			return false
 		}
 		timer.Stop()
 	}
+	return false
 }
 
 // next tells whether there is a write whose turn it is, or how long to wait for one.
@@ -233,13 +234,10 @@ func (w *Writer) next() (bool, time.Duration) {
 func (w *Writer) nextLocked(now time.Time) (*entry, time.Duration) {
 	wait := time.Hour
 	for rank := range w.queues {
-		e := w.queues[rank].first()
-		if e == nil {
-			continue
-		}
-		switch due := e.due.Sub(now); {
-		case due > 0:
-			wait = min(wait, due)
+		e, due := w.queues[rank].next(now, w.held, w.free)
+		wait = min(wait, due)
+		switch {
+		case e == nil:
 		case rank == pressing, w.limit.TokensAt(now) >= 1:
 			return e, time.Hour
 		default:
@@ -262,9 +260,24 @@ func (w *Writer) begin() (*entry, engine.Write) {
 	if write.Passing() {
 		w.limit.AllowN(now, 1)
 	}
+	w.taken++
+	e.queue.served = w.taken
 	w.unqueueLocked(e)
 	e.pending, e.inFlight = nil, true
+	w.held[e.namespace]++
+	w.free--
 	return e, write
+}
+
+// release gives back the place of a request that has ended.
+func (w *Writer) release(namespace string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.free++
+	if w.held[namespace]--; w.held[namespace] == 0 {
+		delete(w.held, namespace)
+	}
+	w.wakeRun()
 }
 
 func (w *Writer) handle(ctx context.Context, eng Engine, e *entry, write engine.Write) {
@@ -350,16 +363,21 @@ func (w *Writer) queueLocked(e *entry) {
 	if e.pending == nil || e.inFlight {
 		return
 	}
-	w.queues[rankOf(e.pending)].push(e)
-	select {
-	case w.wake <- struct{}{}:
-	default:
-	}
+	e.rank = rankOf(e.pending)
+	w.queues[e.rank].push(e)
+	w.wakeRun()
 }
 
 func (w *Writer) unqueueLocked(e *entry) {
 	if e.queue != nil {
-		e.queue.remove(e)
+		w.queues[e.rank].remove(e)
+	}
+}
+
+func (w *Writer) wakeRun() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -343,5 +344,93 @@ func TestRunReturnsWhenTheRequestsUnderWayHaveEnded(t *testing.T) {
 		a.wantTold("written uid-a version 1 at 1000")
 		w.Write(write("a", 2, running(2, epoch))) // after the end: kept, and does not block
 		w.DropWrite(uidOf("b"))
+	})
+}
+
+// A Job with thousands of finalizers makes a write take seconds. However many of them namespaces have, one more namespace
+// finds a place at once.
+func TestNamespacesWhoseWritesTakeLongHoldUpNoOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const slow, backlog = 5, 40
+		var jobs []*v1alpha1.Job
+		in := func(namespace, name string) *v1alpha1.Job {
+			job := stored(name, v1alpha1.JobStatus{})
+			job.Namespace = namespace
+			jobs = append(jobs, job)
+			return job
+		}
+		for n := range slow {
+			for i := range backlog {
+				in(fmt.Sprint("slow", n), fmt.Sprintf("slow%d-%d", n, i))
+			}
+		}
+		for i := range 2 {
+			in("quick", fmt.Sprint("quick-", i))
+		}
+		a := newAPI(t, jobs...)
+		turn := make(chan struct{})
+		a.before = func(_ context.Context, n int) error {
+			if n > 0 && strings.HasPrefix(a.sent()[n-1].job, "slow") {
+				<-turn
+			}
+			return nil
+		}
+		w := a.run(nil)
+		ask := func(job *v1alpha1.Job) {
+			wanted := write(job.Name, 1, inState(v1alpha1.JobSucceeded))
+			wanted.Job.Namespace = job.Namespace
+			w.Write(wanted)
+		}
+		for n := range slow {
+			for i := range backlog {
+				ask(jobs[n*backlog+i])
+			}
+			synctest.Wait()
+			ask(jobs[slow*backlog])
+			ask(jobs[slow*backlog+1])
+			synctest.Wait()
+			sent := a.sent()
+			if last := sent[len(sent)-1].job; !strings.HasPrefix(last, "quick") {
+				t.Errorf("with %d slow namespaces, after %d requests, the write of another waits", n+1, len(sent))
+			}
+		}
+		close(turn)
+	})
+}
+
+func TestNamespacesTakeTurnsWhereThereAreMoreThanPlaces(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const namespaces, backlog = 40, 20
+		var jobs []*v1alpha1.Job
+		for n := range namespaces {
+			for i := range backlog {
+				job := stored(fmt.Sprintf("%d-%d", n, i), v1alpha1.JobStatus{})
+				job.Namespace = fmt.Sprint("ns", n)
+				jobs = append(jobs, job)
+			}
+		}
+		a := newAPI(t, jobs...)
+		turn := make(chan struct{})
+		a.before = func(context.Context, int) error { <-turn; return nil }
+		w := a.run(nil)
+		for i, job := range jobs { // each namespace has all that it has before the next one
+			wanted := write(job.Name, 1, inState(v1alpha1.JobSucceeded))
+			wanted.Job.Namespace = job.Namespace
+			wanted.Due = wanted.Due.Add(time.Duration(i-len(jobs)) * time.Second)
+			w.Write(wanted)
+		}
+		for range namespaces {
+			synctest.Wait()
+			turn <- struct{}{}
+		}
+		synctest.Wait()
+		served := map[string]int{}
+		for _, r := range a.sent() {
+			served[strings.Split(r.job, "-")[0]]++
+		}
+		if len(served) != namespaces {
+			t.Errorf("of %d namespaces %d were served: %v", namespaces, len(served), served)
+		}
+		close(turn)
 	})
 }

@@ -14,9 +14,7 @@ import (
 	"github.com/go-logr/logr/funcr"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	kuberuntime "k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/selection"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -46,6 +44,8 @@ type Environment struct {
 	Config *rest.Config
 	// Client reads from the server, not from a cache.
 	Client client.Client
+	// Cached are the options of the caches of its managers.
+	Cached map[client.Object]cache.ByObject
 
 	server *envtest.Environment
 }
@@ -62,14 +62,14 @@ func Scheme() *kuberuntime.Scheme {
 }
 
 // Run starts an environment, stores it in env, runs the tests and stops the environment. It returns
-// the exit code for TestMain, and says on stderr what went wrong.
-func Run(m *testing.M, env **Environment) int {
+// the exit code for TestMain, and says on stderr what went wrong. The caches of managers have these options.
+func Run(m *testing.M, env **Environment, cached map[client.Object]cache.ByObject) int {
 	e, err := Start()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	*env = e
+	e.Cached, *env = cached, e
 	code := m.Run()
 	if err := e.Stop(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -147,7 +147,7 @@ func (e *Environment) Manager(t *testing.T, namespace string, setup func(manager
 	mgr, err := manager.New(e.Config, manager.Options{
 		Scheme:     Scheme(),
 		Metrics:    server.Options{BindAddress: "0"},
-		Cache:      cache.Options{DefaultNamespaces: map[string]cache.Config{namespace: {}}, ByObject: podsOfPools()},
+		Cache:      cache.Options{DefaultNamespaces: map[string]cache.Config{namespace: {}}, ByObject: e.Cached},
 		Controller: config.Controller{SkipNameValidation: new(true)},
 	})
 	if err == nil {
@@ -158,15 +158,6 @@ func (e *Environment) Manager(t *testing.T, namespace string, setup func(manager
 	}
 	run(t, mgr)
 	return mgr
-}
-
-// podsOfPools restricts a cache to the pods that the operator's own cache has.
-func podsOfPools() map[client.Object]cache.ByObject {
-	exists, err := labels.NewRequirement(v1alpha1.LabelPool, selection.Exists, nil)
-	if err != nil {
-		panic(fmt.Sprintf("select by label: %v", err))
-	}
-	return map[client.Object]cache.ByObject{&corev1.Pod{}: {Label: labels.NewSelector().Add(*exists)}}
 }
 
 func run(t *testing.T, mgr manager.Manager) {

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"unicode/utf8"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -39,13 +40,16 @@ type Fault struct {
 }
 
 const (
-	// specMark and statusMark are annotations that an object has in memory only, if it could not be decoded. They are
-	// removed from what is read, so that users can't set them.
-	specMark   = "workerpool.dev/undecodable-spec"
-	statusMark = "workerpool.dev/undecodable-status"
+	// specMark and statusMark are annotations that an object has in memory only, if it could not be decoded.
+	specMark   = inMemory + "undecodable-spec"
+	statusMark = inMemory + "undecodable-status"
 
 	messageLimit = 512
 )
+
+// inMemory begins the annotations that the operator notes something in for itself. What this package reads has none
+// of them, whatever a user has stored, and the operator never stores one.
+const inMemory = "internal.workerpool.dev/"
 
 // FaultOf returns why an object that this package has read could not be decoded.
 func FaultOf(o metav1.Object) Fault {
@@ -59,25 +63,21 @@ func FaultOf(o metav1.Object) Fault {
 	return Fault{}
 }
 
-// Marks are the annotations of an object that say why it could not be decoded, nil if it could. A cache that drops
-// annotations must keep them.
-func Marks(o metav1.Object) map[string]string {
-	var marks map[string]string
-	for _, key := range []string{specMark, statusMark} {
-		if message, ok := o.GetAnnotations()[key]; ok {
-			if marks == nil {
-				marks = map[string]string{}
-			}
-			marks[key] = message
+// InMemory are the annotations that an object has in memory only: why it could not be decoded, and what others have
+// noted. A cache that drops annotations must keep them.
+func InMemory(o metav1.Object) map[string]string {
+	own := map[string]string{}
+	for key, value := range o.GetAnnotations() {
+		if strings.HasPrefix(key, inMemory) {
+			own[key] = value
 		}
 	}
-	return marks
+	return own
 }
 
-// mark notes in an object which parts of it could not be decoded, and nothing else.
+// mark notes in an object which parts of it could not be decoded, and removes what a user has stored as a note.
 func mark(meta *metav1.ObjectMeta, spec, status error) {
-	delete(meta.Annotations, specMark)
-	delete(meta.Annotations, statusMark)
+	maps.DeleteFunc(meta.Annotations, func(key, _ string) bool { return strings.HasPrefix(key, inMemory) })
 	for key, err := range map[string]error{specMark: spec, statusMark: status} {
 		if err != nil {
 			metav1.SetMetaDataAnnotation(meta, key, shorten(err.Error()))

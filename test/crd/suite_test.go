@@ -16,7 +16,7 @@ import (
 
 var env *testutil.Environment
 
-func TestMain(m *testing.M) { os.Exit(testutil.Run(m, &env)) }
+func TestMain(m *testing.M) { os.Exit(testutil.Run(m, &env, nil)) }
 
 // fromYAML makes an object called demo, whose spec no type has seen.
 func fromYAML(t *testing.T, namespace, kind, spec string) *unstructured.Unstructured {

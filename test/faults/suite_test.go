@@ -61,7 +61,7 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	return testutil.Run(m, &env)
+	return testutil.Run(m, &env, nil)
 }
 
 // harness is an operator behind the proxy, with simulated nodes.

@@ -46,7 +46,7 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	return testutil.Run(m, &env)
+	return testutil.Run(m, &env, nil)
 }
 
 // world is the API server with wide schemas, and two namespaces: one has what can't be decoded, the other has not.

@@ -52,7 +52,7 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	return testutil.Run(m, &env)
+	return testutil.Run(m, &env, nil)
 }
 
 // fixture is one operator with one pool, called demo, which has no workers at first.
