@@ -166,9 +166,10 @@ func TestLargePoolsAndPodsTakeLittleMemory(t *testing.T) {
 	done.Go(func() { _ = c.Start(t.Context()) })
 	t.Cleanup(done.Wait)
 	for _, kind := range []client.Object{&v1alpha1.WorkerPool{}, &corev1.Pod{}} {
-		_, err := c.GetInformer(t.Context(), kind) // it waits for the start
+		_, err := c.GetInformer(t.Context(), kind)
 		f.Expect(err).NotTo(HaveOccurred())
 	}
+	f.Expect(c.WaitForCacheSync(t.Context())).To(BeTrue())
 	has := func(want int) {
 		t.Helper()
 		f.Eventually(func() []int {
