@@ -105,13 +105,14 @@ func (r *Reconciler) namespaceGoing(ctx context.Context, s *scope) (bool, error)
 	}
 	namespace := &corev1.Namespace{}
 	err := r.apiReader.Get(ctx, client.ObjectKey{Name: s.key.Namespace}, namespace)
-	if client.IgnoreNotFound(err) != nil {
+	gone := apierrors.IsNotFound(err)
+	if err != nil && !gone {
 		return false, fmt.Errorf("get the namespace: %w", err)
 	}
 	for _, uid := range deleted {
 		s.memory.asked[uid] = true
 	}
-	s.memory.namespaceGoing = err != nil || !namespace.DeletionTimestamp.IsZero()
+	s.memory.namespaceGoing = gone || !namespace.DeletionTimestamp.IsZero()
 	return s.memory.namespaceGoing, nil
 }
 
