@@ -83,7 +83,7 @@ test: test-unit test-simulation test-controls test-integration test-scale test-f
 
 .PHONY: test-unit
 test-unit: ## Run the unit tests, with the race detector.
-	go test -race -shuffle=on ./api/... ./pkg/... ./internal/... ./cmd/... ./hack/... ./test/simulation/... ./test/chaos/...
+	go test -race -shuffle=on ./api/... ./pkg/... $$(go list ./internal/... | grep -v /internal/admin) ./cmd/... ./hack/... ./test/simulation/... ./test/chaos/...
 	cd hack/cluster/image && go test -race ./...
 	cd test/bench && go test -race ./...
 
@@ -97,9 +97,9 @@ test-controls: ## Plant bugs, one rule after the other, and want the simulation 
 	go run ./test/simulation/controls
 
 .PHONY: test-integration
-test-integration: ## Run the tests of the controllers against a real API server and etcd.
+test-integration: ## Run the tests that need a real API server and etcd: of the controllers, the API and the ports.
 	KUBEBUILDER_ASSETS=$$($(MAKE) -s envtest-assets); export KUBEBUILDER_ASSETS; \
-	go test -race -shuffle=on ./controllers/... ./test/crd/... ./test/invalid/...
+	go test -race -shuffle=on ./controllers/... ./internal/admin/... ./test/crd/... ./test/invalid/...
 
 # Without the race detector: 500 agents, each with its TLS session, would take minutes with it.
 .PHONY: test-scale

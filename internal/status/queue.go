@@ -38,7 +38,7 @@ func (t turns) next(now time.Time, held map[string]int, free int) (*entry, time.
 		if held[namespace] >= free {
 			continue
 		}
-		if next == nil || cmp.Or(cmp.Compare(queue.served, next.queue.served), e.due.Compare(next.due)) < 0 {
+		if next == nil || cmp.Or(cmp.Compare(queue.served, next.queue.served), e.due.Compare(next.due), cmp.Compare(namespace, next.namespace)) < 0 {
 			next = e
 		}
 	}
