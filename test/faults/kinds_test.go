@@ -55,7 +55,7 @@ var kinds = []string{
 	"patch jobs/status suspended Succeeded",
 	"patch workerpools finalizer off",
 	"patch workerpools finalizer on",
-	"update workerpools/status",
+	"patch workerpools/status",
 }
 
 // passing tells whether a kind of write tells of a state that lasts as long as the machine is slow.

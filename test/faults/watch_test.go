@@ -42,8 +42,10 @@ const (
 	loss = 300 * time.Millisecond
 	// maxRelists bounds how often a watch can't be gone on with, because clients wait longer each time.
 	maxRelists = 2
-	// maxBlind is how many live reads fail after a watch was hit.
-	maxBlind = 2
+	// maxBlind is how many live reads fail after a watch was hit. Each pool is read whenever workers are made, and all scenarios have
+	// one: there that is so for the first blindPools times, or a read would have failed after each event of another.
+	maxBlind   = 2
+	blindPools = 10
 )
 
 // watched are the resources that the operator watches.
@@ -97,7 +99,9 @@ func (w *watches) hit(resource string, f watchFault) bool {
 		return false
 	}
 	w.met[resource][f]++
-	w.unread[resource] = maxBlind
+	if resource != "workerpools" || w.met[resource][f] <= blindPools {
+		w.unread[resource] = maxBlind
+	}
 	w.expired[resource] = f == dropped
 	return true
 }
